@@ -1,0 +1,91 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Runner takes one unit of work through its operation. The contract, which the
+// suite in package runnertest holds every implementation to:
+//
+//   - Run blocks until the work has ended or ctx has; it returns within 100 ms of
+//     ctx ending plus what the operation needs to leave its devices safe.
+//   - Everything it has to say goes through the Journal it is given or into the
+//     Result; both are serialisable, since a runner may be at another site.
+//   - It calls Journal.Intent before each once-only act and sends nothing when
+//     that fails.
+//   - It never panics out of Run and never retries by itself: the engine decides
+//     that from the failure's kind.
+//   - It may be called for many units at once, never twice at a time for one.
+type Runner interface {
+	Run(ctx context.Context, work Work, journal Journal) Result
+}
+
+// Work is one unit handed out.
+type Work struct {
+	Job       string          `json:"job"`
+	Operation string          `json:"operation"`
+	Spec      json.RawMessage `json:"spec"`
+	Unit      string          `json:"unit"`
+	Targets   []Target        `json:"targets"`
+	Attempt   int             `json:"attempt"`
+	Fence     uint64          `json:"fence"`
+	// History is what the journal holds for this unit from earlier attempts.
+	History []Entry `json:"history,omitempty"`
+}
+
+// Journal is where a runner reports while it works. Each method is durable when
+// it returns nil, except Progress. A fault.Conflict means that the runner lost
+// its place and must stop.
+type Journal interface {
+	// Step says that the unit has entered a step.
+	Step(ctx context.Context, step string) error
+	// Intent says that a once-only act is about to be done.
+	Intent(ctx context.Context, step, detail string) error
+	// Outcome says how a once-only act ended.
+	Outcome(ctx context.Context, step, detail string, err error) error
+	// Note keeps a line about the unit (what was observed).
+	Note(ctx context.Context, step, detail string) error
+	// Progress tells watchers how far a step is. It is not kept.
+	Progress(device string, done, total int64, unit string)
+}
+
+// EntryKind is the kind of a journal entry.
+type EntryKind string
+
+// Journal entry kinds.
+const (
+	EntryStep    EntryKind = "step"
+	EntryIntent  EntryKind = "intent"
+	EntryOutcome EntryKind = "outcome"
+	EntryNote    EntryKind = "note"
+)
+
+// Entry is one line of a unit's journal.
+type Entry struct {
+	Time    time.Time `json:"time"`
+	Kind    EntryKind `json:"kind"`
+	Unit    string    `json:"unit"`
+	Step    string    `json:"step"`
+	Attempt int       `json:"attempt"`
+	Fence   uint64    `json:"fence"`
+	Detail  string    `json:"detail,omitempty"`
+	Error   string    `json:"error,omitempty"`
+}
+
+// Result is how the work on a unit ended, for each of its devices.
+type Result struct {
+	Tasks map[string]TaskResult `json:"tasks"` // by device
+}
+
+// TaskResult is committed in one transaction: state, rows, facts and all. A
+// device's rows of an earlier attempt are replaced, never added to.
+type TaskResult struct {
+	State     State             `json:"state"` // succeeded, unchanged, failed, attention or canceled
+	Failure   *Failure          `json:"failure,omitempty"`
+	Rows      []json.RawMessage `json:"rows,omitempty"`
+	Facts     map[string]string `json:"facts,omitempty"`
+	Artifacts []string          `json:"artifacts,omitempty"`
+	Warnings  []string          `json:"warnings,omitempty"`
+}
