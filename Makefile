@@ -1,0 +1,57 @@
+# Capture Fleet. `make help` lists what there is.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+GO          ?= go
+FUZZTIME    ?= 60s
+# Statically linked, so that one binary runs on any Linux host.
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build fleetd and fleetctl into bin/
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+.PHONY: demo
+demo: ## run the demo: a simulated fleet, fleetd and the reports
+	$(GO) run ./cmd/fleetctl demo
+
+.PHONY: deps
+deps: ## install the Debian packages that the tests use, where missing
+	scripts/test-deps
+
+.PHONY: test
+test: deps check ## everything once, with the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 12m ./...
+
+.PHONY: test-quick
+test-quick: ## everything once, without the race detector
+	$(GO) test ./...
+
+.PHONY: check
+check: ## formatting, vet, and a build for each system fleetctl runs on
+	@unformatted=$$(gofmt -l cmd internal templates bench 2>/dev/null || true); \
+		if [ -n "$$unformatted" ]; then echo "not gofmt-ed: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	GOOS=windows $(GO) build -o /dev/null ./cmd/fleetctl
+	GOOS=darwin $(GO) build -o /dev/null ./cmd/fleetctl
+
+.PHONY: lint
+lint: ## golangci-lint with the project's rules (built on first use)
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
+
+.PHONY: bench
+bench: deps build ## figures against peers, ours and theirs in turn (docs/benchmarks.md)
+	$(GO) run ./bench
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each (default 60s)
+	scripts/fuzz $(FUZZTIME)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
