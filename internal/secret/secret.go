@@ -24,17 +24,26 @@ const Redacted = "<secret>"
 // maxFile bounds what is read from a secret file: keys are a few KiB.
 const maxFile = 1 << 20
 
-// String is a secret value.
-type String struct{ v string }
+// String is a secret value. The zero String holds none.
+type String struct {
+	// A pointer, because fmt cannot call Format on a String in an unexported field
+	// of another struct and would print the field itself: so it prints an address.
+	v *string
+}
 
 // New makes a String.
-func New(v string) String { return String{v} }
+func New(v string) String { return String{&v} }
 
 // Reveal gives the value.
-func (s String) Reveal() string { return s.v }
+func (s String) Reveal() string {
+	if s.v == nil {
+		return ""
+	}
+	return *s.v
+}
 
 // Empty reports whether there is no value.
-func (s String) Empty() bool { return s.v == "" }
+func (s String) Empty() bool { return s.Reveal() == "" }
 
 // String implements fmt.Stringer.
 func (s String) String() string { return Redacted }
@@ -88,7 +97,7 @@ func (r Ref) Resolve() (String, error) {
 		if v == "" {
 			return String{}, fmt.Errorf("environment variable %s is empty", r.Env)
 		}
-		return String{v}, nil
+		return New(v), nil
 	case r.File != "":
 		b, err := readFile(r.File)
 		if err != nil {
@@ -98,7 +107,7 @@ func (r Ref) Resolve() (String, error) {
 		if len(b) == 0 {
 			return String{}, fmt.Errorf("secret file %s is empty", r.File)
 		}
-		return String{string(b)}, nil
+		return New(string(b)), nil
 	default:
 		return String{}, errors.New("no secret is configured")
 	}
