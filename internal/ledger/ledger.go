@@ -1,0 +1,321 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"capfleet/internal/fault"
+)
+
+// Namespace is a set of keys of its own. The packages that keep something in
+// the ledger declare theirs; the daemon hands the union to Open.
+type Namespace string
+
+// Options say what is kept in the ledger and how it is opened.
+type Options struct {
+	// Namespaces that may be used. One that the file lacks is added to it; one
+	// that the file has and nobody declares is left alone.
+	Namespaces []Namespace
+	// Migrations bring a file of an older schema up to date, see Migration.
+	Migrations []Migration
+	// LockTimeout is how long to wait for a process that has the file open.
+	// The default is half a second, enough for a predecessor that is closing.
+	LockTimeout time.Duration
+	// Logger gets panics of functions given to Update, and migrations. The
+	// default discards.
+	Logger *slog.Logger
+}
+
+// ErrClosed is in the chain of what a closed ledger returns.
+var ErrClosed = errors.New("the ledger is closed")
+
+// DB is an open ledger. It is safe for concurrent use.
+type DB struct {
+	path string
+	bolt *bolt.DB
+	log  *slog.Logger
+
+	namespaces map[Namespace]struct{}
+	requests   chan *request // unbuffered: what is received is being worked on
+	closing    chan struct{}
+	written    chan struct{} // closed when the writer has returned
+	closeOnce  sync.Once
+	closeErr   error
+	broken     atomic.Pointer[fault.Error] // set when memory and file may differ
+}
+
+// initialMap is how much address space is reserved for the file, so that it can
+// grow to this size while a reader holds a snapshot.
+const initialMap = 1 << 30
+
+// Open opens the ledger at path, creating it if there is no file. It starts the
+// writer; Close joins it.
+//
+// A file that another process has open is fault.Conflict. A damaged file, one
+// that is not a ledger, and one of a newer schema are fault.Storage and are left
+// as they are.
+func Open(path string, opts Options) (*DB, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.LockTimeout <= 0 {
+		opts.LockTimeout = 500 * time.Millisecond
+	}
+	if err := validate(opts); err != nil {
+		return nil, err
+	}
+	act := "open ledger " + path
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := create(path, schemaOf(opts.Migrations)); err != nil {
+			return nil, storage("create ledger "+path, err)
+		}
+	case err != nil:
+		return nil, storage(act, err)
+	case !info.Mode().IsRegular():
+		return nil, &fault.Error{Kind: fault.Storage, Act: act, Err: errors.New("it is not a regular file")}
+	case info.Size() == 0:
+		// Ours are complete before they get their name, so this one lost its content.
+		return nil, damaged(act, errors.New("the file is empty"))
+	}
+
+	db := &DB{
+		path:       path,
+		log:        opts.Logger,
+		namespaces: make(map[Namespace]struct{}, len(opts.Namespaces)),
+		requests:   make(chan *request),
+		closing:    make(chan struct{}),
+		written:    make(chan struct{}),
+	}
+	for _, ns := range opts.Namespaces {
+		db.namespaces[ns] = struct{}{}
+	}
+	if db.bolt, err = openFile(path, &bolt.Options{
+		Timeout:         opts.LockTimeout,
+		FreelistType:    bolt.FreelistMapType,
+		InitialMmapSize: initialMap,
+		NoStatistics:    true,
+	}); err != nil {
+		if errors.Is(err, bolterrors.ErrTimeout) {
+			return nil, &fault.Error{Kind: fault.Conflict, Act: act,
+				Err:  errors.New("another process has it open"),
+				Next: "one fleetd to a state directory: stop the other one, or give this one its own --state"}
+		}
+		return nil, openError(act, err)
+	}
+	if err := db.prepare(opts); err != nil {
+		db.abandon()
+		return nil, err
+	}
+	go db.write()
+	return db, nil
+}
+
+// validate refuses declarations that cannot be meant.
+func validate(opts Options) error {
+	seen := map[Namespace]bool{metaNamespace: true}
+	for _, ns := range opts.Namespaces {
+		if ns == "" || seen[ns] {
+			return fault.New(fault.Internal, "ledger namespace %q is empty, reserved or declared twice", ns)
+		}
+		seen[ns] = true
+	}
+	for i, m := range opts.Migrations {
+		if m.To != firstSchema+1+i || m.Apply == nil {
+			return fault.New(fault.Internal, "ledger migration %d (%s) leads to schema %d, want %d", i, m.Name, m.To, firstSchema+1+i)
+		}
+	}
+	return nil
+}
+
+// openFile is bolt.Open that turns panics and memory faults on damaged files
+// into errors, and lets go of the file's lock when that happens.
+func openFile(path string, opts *bolt.Options) (*bolt.DB, error) {
+	var file *os.File
+	opts.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		f, err := os.OpenFile(name, flag, mode)
+		file = f
+		return f, err
+	}
+	var db *bolt.DB
+	err := guard(func() (err error) {
+		db, err = bolt.Open(path, 0o600, opts)
+		return err
+	})
+	if err != nil {
+		if isDamage(err) && file != nil {
+			file.Close() // bbolt had no chance to; the error that matters is the damage
+		}
+		return nil, err
+	}
+	return db, nil
+}
+
+// create makes an empty ledger under a temporary name and links it into place,
+// so that the name never stands for a half-made file and never replaces one.
+func create(path string, schema int) (err error) {
+	dir, base := filepath.Split(path)
+	if dir == "" {
+		dir = "."
+	}
+	f, err := os.CreateTemp(dir, base+".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if err := f.Close(); err != nil {
+		return err
+	}
+	db, err := openFile(f.Name(), &bolt.Options{FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return initMeta(tx, schema) })
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// prepare checks the file, brings its schema up to date and adds namespaces.
+func (db *DB) prepare(opts Options) error {
+	if err := db.checkFile(); err != nil {
+		return openError("open ledger "+db.path, err)
+	}
+	if err := db.migrate(opts.Migrations); err != nil {
+		return err
+	}
+	missing := slices.Clone(opts.Namespaces)
+	err := guard(func() error {
+		return db.bolt.View(func(tx *bolt.Tx) error {
+			missing = slices.DeleteFunc(missing, func(ns Namespace) bool { return tx.Bucket([]byte(ns)) != nil })
+			return nil
+		})
+	})
+	if err == nil && len(missing) > 0 {
+		err = guard(func() error {
+			return db.bolt.Update(func(tx *bolt.Tx) error {
+				for _, ns := range missing {
+					if _, err := tx.CreateBucket([]byte(ns)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+	}
+	return openError("open ledger "+db.path, err)
+}
+
+// Path is the file's name.
+func (db *DB) Path() string { return db.path }
+
+// Close stops the writer, lets open Views end and closes the file. Updates that
+// the writer has not taken yet get ErrClosed. It may be called again.
+func (db *DB) Close() error {
+	db.closeOnce.Do(func() {
+		close(db.closing)
+		<-db.written
+		if db.broken.Load() != nil {
+			db.abandon()
+			return
+		}
+		if err := db.bolt.Close(); err != nil {
+			db.closeErr = storage("close ledger "+db.path, err)
+		}
+	})
+	return db.closeErr
+}
+
+// abandon closes a file whose state in memory is not to be trusted. It must not
+// wait: the transaction that failed may still hold bbolt's locks.
+func (db *DB) abandon() {
+	bdb := db.bolt
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = guard(bdb.Close) // the damage has been reported already
+	}()
+	select {
+	case <-closed:
+	case <-time.After(time.Second):
+		db.log.Warn("closing the damaged ledger did not end; the process should", "file", db.path)
+	}
+}
+
+func (db *DB) closedError(act string) error {
+	return &fault.Error{Kind: fault.Storage, Act: act + " ledger " + db.path, Err: ErrClosed}
+}
+
+// View runs fn on a consistent snapshot of everything acknowledged before it
+// began. It may run beside other Views and the writer. Keep it short, and do not
+// use the Tx or slices it gave out after fn has returned.
+func (db *DB) View(fn func(*Tx) error) error {
+	select {
+	case <-db.closing:
+		return db.closedError("read")
+	default:
+	}
+	var btx *bolt.Tx
+	err := guard(func() (err error) {
+		btx, err = db.bolt.Begin(false)
+		return err
+	})
+	switch {
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
+		return db.closedError("read")
+	case err != nil:
+		return openError("read ledger "+db.path, err)
+	}
+	defer btx.Rollback() //nolint:errcheck // a read transaction has nothing to lose
+	return db.call(fn, newTx(db, btx))
+}
+
+// Update runs fn in the writer and returns after its changes are on the disk.
+// An error of fn is returned as it is and nothing of fn is kept; fault.Storage
+// means that the file could not take the changes, and a later Update may succeed.
+// fn runs at most once, in the writer's goroutine: it must be quick and must not
+// call Update or View. The context counts until the writer has taken fn; from
+// then on it is a matter of one commit.
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return fault.Wrap(fault.KindOf(err), "write ledger", context.Cause(ctx))
+	}
+	r := &request{fn: fn, done: make(chan error, 1)}
+	select {
+	case db.requests <- r:
+		return <-r.done
+	case <-ctx.Done():
+		return fault.Wrap(fault.KindOf(ctx.Err()), "write ledger", context.Cause(ctx))
+	case <-db.closing:
+		return db.closedError("write")
+	}
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}
