@@ -19,15 +19,15 @@ func (c *Client) Artifact(ctx context.Context, sha string) (io.ReadCloser, error
 	if err != nil {
 		return nil, err
 	}
-	return &verified{ReadCloser: resp.Body, want: sha, sum: sha256.New(), client: c, ctx: ctx}, nil
+	return &verified{ReadCloser: resp.Body, want: sha, sum: sha256.New(),
+		broken: func(err error) error { return c.broken(ctx, err) }}, nil
 }
 
 type verified struct {
 	io.ReadCloser
 	want   string
 	sum    hash.Hash
-	client *Client
-	ctx    context.Context
+	broken func(error) error
 }
 
 func (v *verified) Read(p []byte) (int, error) {
@@ -40,7 +40,7 @@ func (v *verified) Read(p []byte) (int, error) {
 			return n, fault.New(fault.Storage, "artifact %s: the content has SHA-256 %s", v.want, got)
 		}
 	default:
-		err = v.client.broken(v.ctx, err)
+		err = v.broken(err)
 	}
 	return n, err
 }

@@ -99,8 +99,7 @@ var errEnd = errors.New("end of stream")
 
 // stream is one connection's server-sent events.
 type stream struct {
-	client *Client
-	ctx    context.Context
+	socket string
 	cancel context.CancelFunc
 	body   io.ReadCloser
 	lines  *bufio.Scanner
@@ -116,19 +115,17 @@ func (c *Client) stream(ctx context.Context, job string, after uint64) (*stream,
 	if after != 0 {
 		header.Set("Last-Event-ID", strconv.FormatUint(after, 10))
 	}
-	s := &stream{client: c}
-	s.ctx, s.cancel = context.WithCancel(ctx)
-	resp, err := c.do(s.ctx, http.MethodGet, route, nil, header)
+	ctx, cancel := context.WithCancel(ctx)
+	resp, err := c.do(ctx, http.MethodGet, route, nil, header)
 	if err != nil {
-		s.cancel()
+		cancel()
 		return nil, err
 	}
-	s.body = resp.Body
-	s.lines = bufio.NewScanner(resp.Body)
-	s.lines.Buffer(nil, maxLine)
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, maxLine)
 	// The timer ends the request's context, which ends a read that waits.
-	s.idle = time.AfterFunc(silence, s.cancel)
-	return s, nil
+	return &stream{socket: c.socket, cancel: cancel, body: resp.Body, lines: lines,
+		idle: time.AfterFunc(silence, cancel)}, nil
 }
 
 // next gives the next event; errEnd once fleetd says that there are no more.
@@ -172,7 +169,7 @@ func (s *stream) next() (api.Event, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return api.Event{}, &fault.Error{Kind: fault.Disconnected,
-		Act: "stream of events from fleetd at unix socket " + s.client.socket + " broke", Err: err}
+		Act: "stream of events from fleetd at unix socket " + s.socket + " broke", Err: err}
 }
 
 func (s *stream) close() {
