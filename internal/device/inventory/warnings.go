@@ -1,0 +1,82 @@
+package inventory
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+
+	"capfleet/internal/device"
+	"capfleet/internal/secret"
+)
+
+// Warnings tells what is not wrong with the file but will stop work or is
+// unsafe: secrets that are not there or that everybody can read, host keys that
+// nobody has pinned yet, one address under two names. It looks at the files and
+// the environment each time it is called, and reads no secret. A line a warning,
+// always in the same order.
+func (inv *Inventory) Warnings() []string {
+	out := inv.sharedAddresses()
+	if _, err := os.Stat(inv.knownHosts); errors.Is(err, fs.ErrNotExist) && len(inv.devices) > 0 {
+		out = append(out, fmt.Sprintf("known_hosts file %s does not exist: every device will be refused until its host key is pinned", inv.knownHosts))
+	}
+	for _, ref := range inv.secrets() {
+		if ref.Env != "" {
+			if os.Getenv(ref.Env) == "" {
+				out = append(out, fmt.Sprintf("%s is not set or empty", ref))
+			}
+		} else if err := ref.Permissions(); err != nil {
+			out = append(out, err.Error())
+		}
+	}
+	return out
+}
+
+// secrets gives every secret that a device or a jump host needs, each once.
+func (inv *Inventory) secrets() []secret.Ref {
+	all := map[secret.Ref]bool{}
+	add := func(c *device.Credentials) {
+		for _, ref := range []secret.Ref{c.Password, c.PrivateKey, c.Passphrase, c.Enable} {
+			if !ref.IsZero() {
+				all[ref] = true
+			}
+		}
+	}
+	for _, d := range inv.devices {
+		add(&d.Credentials)
+		for i := range d.Jump {
+			add(&d.Jump[i].Credentials)
+		}
+		if d.BMC != nil {
+			add(&d.BMC.Credentials)
+		}
+	}
+	return slices.SortedFunc(maps.Keys(all), func(a, b secret.Ref) int {
+		return cmp.Or(cmp.Compare(a.Env, b.Env), cmp.Compare(a.File, b.File))
+	})
+}
+
+// sharedAddresses finds devices that are one appliance under two names: limits
+// and locks would then not hold for it.
+func (inv *Inventory) sharedAddresses() []string {
+	type target struct{ address, via string }
+	first := make(map[target]string, len(inv.devices))
+	var out []string
+	for _, d := range inv.devices {
+		t := target{address: net.JoinHostPort(d.Host, strconv.Itoa(d.Port))}
+		if len(d.Jump) > 0 {
+			t.via = d.Jump[len(d.Jump)-1].Name
+		}
+		if other, taken := first[t]; taken {
+			out = append(out, fmt.Sprintf("devices %s and %s have one address, %s", other, d.Name, t.address))
+			continue
+		}
+		first[t] = d.Name
+	}
+	return out
+}
