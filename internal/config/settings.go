@@ -1,0 +1,288 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"capfleet/internal/fault"
+)
+
+// Settings of fleetd. All paths are absolute.
+type Settings struct {
+	File      string // the configuration file that was read, or ""
+	State     string // directory of ledger and artifacts
+	Inventory string
+	Overrides string
+	Socket    string
+	LogLevel  slog.Level
+	LogFormat string // text or json
+	Limits    Limits
+}
+
+// Limits say how many units may be worked on at once.
+type Limits struct {
+	Global    int
+	PerSite   int
+	PerDevice int // reads of one device; a change is alone
+}
+
+// Setting is one setting as flags, environment and file name it.
+type Setting struct {
+	Name string // in the file; dots are levels
+	Flag string
+	Env  string
+	Help string
+
+	path bool
+	set  func(*Settings, string) error
+}
+
+// All lists the settings, in the order in which help shows them.
+func All() []Setting {
+	text := func(field func(*Settings) *string) func(*Settings, string) error {
+		return func(s *Settings, v string) error { *field(s) = v; return nil }
+	}
+	number := func(field func(*Settings) *int) func(*Settings, string) error {
+		return func(s *Settings, v string) error {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < 1 || n > maxLimit {
+				return fmt.Errorf("a number from 1 to %d is expected", maxLimit)
+			}
+			*field(s) = n
+			return nil
+		}
+	}
+	return []Setting{
+		{"state", "state", "FLEETD_STATE", "directory of the ledger and the artifacts", true,
+			text(func(s *Settings) *string { return &s.State })},
+		{"inventory", "inventory", "FLEETD_INVENTORY", "inventory file", true,
+			text(func(s *Settings) *string { return &s.Inventory })},
+		{"socket", "socket", "FLEETD_SOCKET", "Unix socket to listen on", true,
+			text(func(s *Settings) *string { return &s.Socket })},
+		{"overrides", "overrides", "FLEETD_OVERRIDES", "directory of your own platforms/ and templates/", true,
+			text(func(s *Settings) *string { return &s.Overrides })},
+		{"log.level", "log-level", "FLEETD_LOG_LEVEL", "debug, info, warn or error", false,
+			func(s *Settings, v string) error {
+				if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {
+					return errors.New("debug, info, warn or error is expected")
+				}
+				return nil
+			}},
+		{"log.format", "log-format", "FLEETD_LOG_FORMAT", "text or json", false,
+			func(s *Settings, v string) error {
+				if v != "text" && v != "json" {
+					return errors.New("text or json is expected")
+				}
+				s.LogFormat = v
+				return nil
+			}},
+		{"limits.global", "limit", "FLEETD_LIMIT", "units worked on at once", false,
+			number(func(s *Settings) *int { return &s.Limits.Global })},
+		{"limits.per_site", "limit-per-site", "FLEETD_LIMIT_PER_SITE", "units of one site worked on at once", false,
+			number(func(s *Settings) *int { return &s.Limits.PerSite })},
+		{"limits.per_device", "limit-per-device", "FLEETD_LIMIT_PER_DEVICE", "jobs reading one device at once", false,
+			number(func(s *Settings) *int { return &s.Limits.PerDevice })},
+	}
+}
+
+// ConfigEnv names the configuration file where no flag does.
+const ConfigEnv = "FLEETD_CONFIG"
+
+const maxLimit = 10_000
+
+// Defaults of the limits: a device rarely likes more than a few readers, and one
+// site's link should not be filled by its own reports.
+func defaultLimits() Limits { return Limits{Global: 64, PerSite: 32, PerDevice: 4} }
+
+// Request says what was asked for beside the environment.
+type Request struct {
+	File   string            // --config; "" is $FLEETD_CONFIG, else the default, which may be missing
+	Flags  map[string]string // by Setting.Flag; only those that were given
+	System System
+}
+
+// Load gives the settings in force: flags over environment over file over
+// defaults. A key or value that is not understood is fault.Invalid and names
+// where it stands.
+func Load(req Request) (Settings, error) {
+	paths, err := req.System.Paths()
+	if err != nil {
+		paths = Paths{} // every path may be given; what is missing is told below
+	}
+	s := Settings{
+		State: paths.State, Inventory: paths.Inventory, Overrides: paths.Overrides, Socket: paths.Socket,
+		LogLevel: slog.LevelInfo, LogFormat: "text", Limits: defaultLimits(),
+	}
+	file, must := req.File, true
+	if file == "" {
+		file = req.System.Getenv(ConfigEnv)
+	}
+	if file == "" {
+		file, must = paths.Config, false
+	}
+	if file != "" {
+		if err := s.readFile(file, must, req.System.Home); err != nil {
+			return Settings{}, err
+		}
+	}
+	for _, setting := range All() {
+		value, from := req.System.Getenv(setting.Env), setting.Env
+		if flag, given := req.Flags[setting.Flag]; given {
+			value, from = flag, "--"+setting.Flag
+		} else if value == "" {
+			continue
+		}
+		if err := s.apply(setting, value, ""); err != nil {
+			return Settings{}, &fault.Error{Kind: fault.Invalid, Act: from + " " + strconv.Quote(value), Err: err}
+		}
+	}
+	for _, p := range []string{s.State, s.Inventory, s.Socket} {
+		if p == "" {
+			return Settings{}, err
+		}
+	}
+	return s, CheckSocket(s.Socket)
+}
+
+// apply sets one value; a relative path is taken from dir, or from the working
+// directory.
+func (s *Settings) apply(setting Setting, value, dir string) error {
+	if value == "" {
+		return errors.New("it is empty")
+	}
+	if setting.path {
+		if dir != "" && !filepath.IsAbs(value) {
+			value = filepath.Join(dir, value)
+		}
+		abs, err := filepath.Abs(value)
+		if err != nil {
+			return err
+		}
+		value = abs
+	}
+	return setting.set(s, value)
+}
+
+// maxFile bounds a configuration file.
+const maxFile = 1 << 20
+
+// layout is the file as it is written.
+type layout struct {
+	State     *string `yaml:"state"`
+	Inventory *string `yaml:"inventory"`
+	Socket    *string `yaml:"socket"`
+	Overrides *string `yaml:"overrides"`
+	Log       struct {
+		Level  *string `yaml:"level"`
+		Format *string `yaml:"format"`
+	} `yaml:"log"`
+	Limits struct {
+		Global    *int `yaml:"global"`
+		PerSite   *int `yaml:"per_site"`
+		PerDevice *int `yaml:"per_device"`
+	} `yaml:"limits"`
+}
+
+func (l *layout) values() map[string]string {
+	out := map[string]string{}
+	for name, v := range map[string]*string{
+		"state": l.State, "inventory": l.Inventory, "socket": l.Socket, "overrides": l.Overrides,
+		"log.level": l.Log.Level, "log.format": l.Log.Format,
+	} {
+		if v != nil {
+			out[name] = *v
+		}
+	}
+	for name, v := range map[string]*int{
+		"limits.global": l.Limits.Global, "limits.per_site": l.Limits.PerSite, "limits.per_device": l.Limits.PerDevice,
+	} {
+		if v != nil {
+			out[name] = strconv.Itoa(*v)
+		}
+	}
+	return out
+}
+
+func (s *Settings) readFile(path string, must bool, home string) error {
+	const act = "read configuration"
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) && !must {
+		return nil
+	}
+	if err != nil {
+		return &fault.Error{Kind: fault.Invalid, Act: act, Err: err}
+	}
+	defer func() { _ = f.Close() }()
+	src, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return &fault.Error{Kind: fault.Invalid, Act: act, Err: err}
+	}
+	if len(src) > maxFile {
+		return &fault.Error{Kind: fault.TooLarge, Act: act, Err: fmt.Errorf("%s is larger than %d bytes", path, maxFile)}
+	}
+	var l layout
+	if err := decode(src, &l); err != nil {
+		return &fault.Error{Kind: fault.Invalid, Act: act, Err: positioned(path, err)}
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return &fault.Error{Kind: fault.Invalid, Act: act, Err: err}
+	}
+	values := l.values()
+	for _, setting := range All() {
+		value, given := values[setting.Name]
+		if !given {
+			continue
+		}
+		if rest, ok := strings.CutPrefix(value, "~/"); ok && setting.path && home != "" {
+			value = filepath.Join(home, rest)
+		}
+		if err := s.apply(setting, value, filepath.Dir(abs)); err != nil {
+			return &fault.Error{Kind: fault.Invalid, Act: act, Err: fmt.Errorf("%s: %s %q: %w", path, setting.Name, value, err)}
+		}
+	}
+	s.File = abs
+	return nil
+}
+
+// decode reads strictly. The library has panicked on odd input before.
+func decode(src []byte, into *layout) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the file cannot be read as YAML: %v", p)
+		}
+	}()
+	err = yaml.UnmarshalWithOptions(src, into, yaml.Strict())
+	if errors.Is(err, io.EOF) { // an empty file
+		return nil
+	}
+	return err
+}
+
+// positioned puts the library's error into the form path:line:column: text.
+func positioned(path string, err error) error {
+	var at yaml.Error
+	if !errors.As(err, &at) || at.GetToken() == nil || at.GetToken().Position == nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	message := at.GetMessage()
+	var unknown *yaml.UnknownFieldError
+	if errors.As(err, &unknown) {
+		names := make([]string, 0, len(All()))
+		for _, s := range All() {
+			names = append(names, s.Name)
+		}
+		message = fmt.Sprintf("unknown key %q (known: %s)", at.GetToken().Value, strings.Join(names, ", "))
+	}
+	pos := at.GetToken().Position
+	return fmt.Errorf("%s:%d:%d: %s", path, pos.Line, pos.Column, message)
+}
