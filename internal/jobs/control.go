@@ -1,0 +1,119 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+
+	"capfleet/internal/fault"
+)
+
+var errUnfinished = errors.New("it is not finished")
+
+// Cancel stops a job: what has not begun is canceled at once, in one
+// transaction, and what runs is told to end and is given the time it needs. A
+// job that was asked to stop before stays as it is; one that is finished is
+// fault.Conflict. By is who asked.
+func (e *Engine) Cancel(ctx context.Context, id, by string) (Job, error) {
+	n, err := parseID(id)
+	if err != nil {
+		return Job{}, err
+	}
+	err = e.change(ctx, n, func(c *change) error {
+		switch {
+		case c.job.FinishedAt != nil:
+			return fault.New(fault.Conflict, "job %s is finished: there is nothing to cancel", id)
+		case c.job.CanceledAt != nil:
+			return nil
+		}
+		c.changed = true
+		c.job.CanceledBy, c.job.CanceledAt = by, &c.now
+		if err := c.event(Event{Type: EventJobCanceled, State: JobState(Job{Counts: c.job.Counts}), Reason: canceledBy(by)}); err != nil {
+			return err
+		}
+		idle, err := c.tasks(func(s State) bool { return s == Pending || s == Waiting })
+		if err != nil {
+			return err
+		}
+		for _, t := range idle {
+			t.Reason = canceledBy(by)
+			t.Failure = &Failure{Device: t.Device, Kind: fault.Canceled, Message: t.Reason}
+			if err := c.move(t, Canceled, Operator); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Job{}, err
+	}
+	e.mail.post(message{cancel: n, cause: fault.New(fault.Canceled, "job %s was %s", id, canceledBy(by))})
+	job, _, err := e.Job(ctx, id)
+	return job, err
+}
+
+func canceledBy(by string) string {
+	if by == "" {
+		return "canceled"
+	}
+	return "canceled by " + by
+}
+
+// Retry takes a finished job's tasks up again that did not end well: failed,
+// attention, skipped and canceled. The others keep their state and rows. The
+// runner begins with looking at the device and is given the journal, so it goes
+// on at the step that failed. A job that is not finished, or in which everything
+// is done, is fault.Conflict.
+func (e *Engine) Retry(ctx context.Context, id, by string) (Job, error) {
+	n, err := parseID(id)
+	if err != nil {
+		return Job{}, err
+	}
+	err = e.change(ctx, n, func(c *change) error {
+		if c.job.FinishedAt == nil {
+			return &fault.Error{Kind: fault.Conflict, Act: "retry job " + id, Err: errUnfinished,
+				Next: "wait for it (fleetctl job watch " + id + ") or cancel it first"}
+		}
+		again, err := c.tasks(State.retried)
+		if err != nil {
+			return err
+		}
+		if len(again) == 0 {
+			return fault.New(fault.Conflict, "retry job %s: every task succeeded", id)
+		}
+		c.job.FinishedAt, c.job.CanceledAt, c.job.CanceledBy = nil, nil, ""
+		c.job.Round++
+		if err := c.tx.Put(nsActive, c.id.key(), nil); err != nil {
+			return err
+		}
+		reason := ""
+		if by != "" {
+			reason = "retried by " + by
+		}
+		if err := c.event(Event{Type: EventJobRetried, State: Pending, Reason: reason}); err != nil {
+			return err
+		}
+		for _, t := range again {
+			t.Base, t.Reason, t.Failure, t.Rows = t.Attempt, reason, nil, 0
+			if err := c.tx.Delete(nsRows, c.id.under(t.Device)); err != nil {
+				return err
+			}
+			if err := c.move(t, Pending, Operator); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Job{}, err
+	}
+	// It is in the ledger; what follows concerns this process alone.
+	active, err := e.load(n)
+	if err != nil {
+		return Job{}, err
+	}
+	if active != nil {
+		e.mail.post(message{add: active})
+	}
+	job, _, err := e.Job(ctx, id)
+	return job, err
+}

@@ -1,0 +1,76 @@
+package jobs
+
+import (
+	"context"
+
+	"capfleet/internal/fault"
+)
+
+// journal is the Journal of one claim, kept in the ledger. Each line is written
+// only while the claim holds.
+type journal struct {
+	engine *Engine
+	claim  *claim
+}
+
+var _ Journal = (*journal)(nil)
+
+// Step makes the step the tasks' own, and tells those who watch.
+func (j *journal) Step(ctx context.Context, step string) error {
+	return j.write(ctx, "enter step "+step, Entry{Kind: EntryStep, Step: step}, func(c *change, tasks []*taskRecord) error {
+		for _, t := range tasks {
+			t.Step = clip(step)
+			if err := c.put(t); err != nil {
+				return err
+			}
+			if err := c.event(Event{Type: EventTaskStep, Device: t.Device, State: t.State, Step: t.Step, Attempt: t.Attempt}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Intent is durable before the act that it announces.
+func (j *journal) Intent(ctx context.Context, step, detail string) error {
+	return j.write(ctx, "journal intent of "+step, Entry{Kind: EntryIntent, Step: step, Detail: detail}, nil)
+}
+
+// Outcome is written even when ctx has ended: what was done was done.
+func (j *journal) Outcome(ctx context.Context, step, detail string, err error) error {
+	entry := Entry{Kind: EntryOutcome, Step: step, Detail: detail}
+	if err != nil {
+		entry.Error = clip(err.Error())
+	}
+	return j.write(context.WithoutCancel(ctx), "journal outcome of "+step, entry, nil)
+}
+
+// Note keeps a line.
+func (j *journal) Note(ctx context.Context, step, detail string) error {
+	return j.write(ctx, "journal note of "+step, Entry{Kind: EntryNote, Step: step, Detail: detail}, nil)
+}
+
+// Progress goes to those who watch now.
+func (j *journal) Progress(device string, done, total int64, unit string) {
+	j.engine.watchers.tell(Event{Time: j.engine.now(), Type: EventProgress, Job: j.claim.job.String(), Device: device,
+		Attempt: j.claim.attempt, Done: done, Total: total, Unit: unit})
+}
+
+// write adds one line to the unit's journal, with what else changes.
+func (j *journal) write(ctx context.Context, act string, entry Entry, also func(*change, []*taskRecord) error) error {
+	entry.Unit, entry.Attempt, entry.Fence = j.claim.unit, j.claim.attempt, j.claim.fence
+	entry.Step, entry.Detail = clip(entry.Step), clip(entry.Detail)
+	err := j.engine.change(ctx, j.claim.job, func(c *change) error {
+		tasks, err := c.held(j.claim)
+		if err != nil {
+			return err
+		}
+		if also != nil {
+			if err := also(c, tasks); err != nil {
+				return err
+			}
+		}
+		return c.note(entry)
+	})
+	return fault.Wrap(fault.Storage, act, err)
+}

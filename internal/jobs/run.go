@@ -1,0 +1,124 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"capfleet/internal/fault"
+)
+
+// message tells the scheduler of something; one of its fields is set.
+type message struct {
+	add    *activeJob
+	cancel number // of a job
+	cause  error  // why, for the runners
+	ended  *unit
+	how    outcome
+}
+
+// errStopping is the cause that runners see when fleetd stops.
+var errStopping = fault.New(fault.Canceled, "fleetd is stopping")
+
+// Run hands out work until ctx ends. Then it hands out no more, cancels what
+// runs (the cause says that fleetd stops), waits for it, and returns nil: work
+// that was cut short is pending again without having spent an attempt. It may be
+// called again afterwards, but not twice at a time (fault.Conflict).
+func (e *Engine) Run(ctx context.Context) error {
+	if !e.running.CompareAndSwap(false, true) {
+		return fault.New(fault.Conflict, "the engine runs already")
+	}
+	defer e.running.Store(false)
+
+	e.mail.take() // the ledger has it all
+	s := newSchedule(e.limits)
+	if err := e.fill(ctx, s); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was stopped before it began
+		}
+		return fault.Wrap(fault.Storage, "take up unfinished jobs", err)
+	}
+
+	// Runners end with a cause of our choice and not with ctx itself, so that they
+	// see why; the loop stays until the last of them has.
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var workers errgroup.Group
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for done := ctx.Done(); done != nil || s.running > 0; {
+		if done != nil {
+			e.handOut(work, s, &workers)
+			e.setTimer(timer, s)
+		}
+		select {
+		case <-done:
+			done = nil
+			stop(errStopping)
+		case <-timer.C:
+		case <-e.mail.ready:
+			for _, m := range e.mail.take() {
+				s.handle(m)
+			}
+		}
+	}
+	return workers.Wait()
+}
+
+// fill takes every unfinished job of the ledger into the schedule.
+func (e *Engine) fill(ctx context.Context, s *schedule) error {
+	if err := e.recover(ctx); err != nil {
+		return err
+	}
+	active, err := e.active()
+	if err != nil {
+		return err
+	}
+	for _, id := range active {
+		job, err := e.load(id)
+		if err != nil {
+			return err
+		}
+		if job != nil {
+			s.addJob(job)
+		}
+	}
+	return nil
+}
+
+// handOut starts a worker for each unit that there is room for.
+func (e *Engine) handOut(ctx context.Context, s *schedule, workers *errgroup.Group) {
+	for u := s.next(e.now()); u != nil; u = s.next(e.now()) {
+		unitCtx, cancel := context.WithCancelCause(ctx)
+		u.stop = cancel
+		workers.Go(func() error {
+			defer cancel(nil)
+			how := e.work(ctx, unitCtx, u)
+			e.mail.post(message{ended: u, how: how})
+			return nil
+		})
+	}
+}
+
+// setTimer wakes the loop when the next waiting unit is due.
+func (e *Engine) setTimer(timer *time.Timer, s *schedule) {
+	if at, ok := s.wake(); ok {
+		timer.Reset(max(0, at.Sub(e.now())))
+	} else {
+		timer.Stop()
+	}
+}
+
+func (s *schedule) handle(m message) {
+	switch {
+	case m.add != nil:
+		s.addJob(m.add)
+	case m.ended != nil:
+		s.ended(m.ended, m.how)
+	default:
+		for _, u := range s.cancel(m.cancel) {
+			u.stop(m.cause)
+		}
+	}
+}

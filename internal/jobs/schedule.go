@@ -1,0 +1,399 @@
+package jobs
+
+import (
+	"container/heap"
+	"context"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	accessRead   = "read"
+	accessChange = "change"
+)
+
+// schedule is the active set: the unfinished units and the places that running
+// ones take. It decides and remembers, and does nothing else: no clock, no
+// storage, no goroutine. The goroutine of Run owns it.
+//
+// A unit takes a place globally, one at each site that it has a device at, and
+// one on each device; a change is also the only change on its devices. Jobs take
+// turns, and within a job its sites do, so that neither a large job nor a site
+// without room holds up the others. Units that a device has no room for are
+// parked at the device, which returns them when it has; picking a unit thus does
+// not grow with the number that waits.
+type schedule struct {
+	limits  Limits
+	running int
+	sites   map[string]*place
+	devices map[string]*place
+
+	jobs map[number]*activeJob
+	turn []*activeJob // in the order in which they are asked next
+	due  dueHeap      // units that wait for a time
+}
+
+// place is a site or a device.
+type place struct {
+	used   int
+	change bool // one of them is a change (devices only)
+	parked []*unit
+}
+
+// activeJob is a job with unfinished units.
+type activeJob struct {
+	id        number
+	operation string
+	access    string
+	spec      []byte
+	round     int // of retries; a later one replaces what is left of an earlier
+	open      int // units not done
+
+	wave    int             // whose units may run
+	left    int             // units of it not done
+	later   map[int][]*unit // those of the waves after it
+	sites   []*siteQueue    // what may run now; in the order in which they are asked next
+	running map[*unit]struct{}
+	units   map[string]*unit // while tasks are gathered
+}
+
+// siteQueue holds the units of one site in a job that may run now. Those that a
+// place has returned go first.
+type siteQueue struct {
+	site     string
+	returned []*unit // last in, first out
+	units    []*unit
+}
+
+func (q *siteQueue) len() int { return len(q.returned) + len(q.units) }
+
+func (q *siteQueue) pop() *unit {
+	if n := len(q.returned); n > 0 {
+		u := q.returned[n-1]
+		q.returned = q.returned[:n-1]
+		return u
+	}
+	u := q.units[0]
+	q.units[0] = nil
+	q.units = q.units[1:]
+	return u
+}
+
+// unit is an unfinished unit.
+type unit struct {
+	job     *activeJob
+	name    string
+	devices []string // all of the unit, those whose tasks are final too
+	places  []string // sites
+	wave    int
+	open    bool      // a task of it is not final
+	until   time.Time // not before; zero is now
+	stop    context.CancelCauseFunc
+}
+
+func newActiveJob(id number, job Job, round int) *activeJob {
+	return &activeJob{id: id, operation: job.Operation, access: job.Access, spec: job.Spec, round: round,
+		later: make(map[int][]*unit), running: make(map[*unit]struct{}), units: make(map[string]*unit)}
+}
+
+// add takes a task into the index.
+func (j *activeJob) add(t Task) {
+	u := j.units[t.Unit]
+	if u == nil {
+		u = &unit{job: j, name: t.Unit, wave: t.Wave}
+		j.units[t.Unit] = u
+	}
+	u.devices = append(u.devices, t.Device)
+	if !slices.Contains(u.places, t.Site) {
+		u.places = append(u.places, t.Site)
+	}
+	if !t.State.Final() {
+		u.open = true
+		if t.Until != nil && t.Until.After(u.until) {
+			u.until = *t.Until
+		}
+	}
+}
+
+func newSchedule(limits Limits) *schedule {
+	return &schedule{limits: limits, sites: make(map[string]*place), devices: make(map[string]*place),
+		jobs: make(map[number]*activeJob)}
+}
+
+// addJob takes a job in. What may be left of an earlier round of it are units
+// whose end is on its way here.
+func (s *schedule) addJob(j *activeJob) {
+	if have := s.jobs[j.id]; have != nil && have.round >= j.round {
+		return
+	}
+	first := -1
+	for _, name := range sortedUnits(j.units) {
+		u := j.units[name]
+		if !u.open {
+			continue
+		}
+		j.open++
+		j.later[u.wave] = append(j.later[u.wave], u)
+		if first < 0 || u.wave < first {
+			first = u.wave
+		}
+	}
+	j.units = nil // only needed to gather tasks
+	if j.open == 0 {
+		return
+	}
+	s.drop(j.id)
+	s.jobs[j.id] = j
+	s.turn = append(s.turn, j)
+	s.beginWave(j, first)
+}
+
+func sortedUnits(units map[string]*unit) []string {
+	names := make([]string, 0, len(units))
+	for name := range units {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// beginWave lets the units of a wave run.
+func (s *schedule) beginWave(j *activeJob, wave int) {
+	units := j.later[wave]
+	delete(j.later, wave)
+	j.wave, j.left = wave, len(units)
+	for _, u := range units {
+		s.ready(u)
+	}
+}
+
+// ready puts a unit where it belongs: in its site's queue, or aside until its time.
+func (s *schedule) ready(u *unit) {
+	if !u.until.IsZero() {
+		heap.Push(&s.due, u)
+		return
+	}
+	q := u.queue()
+	q.units = append(q.units, u)
+}
+
+// queue is where a unit waits for its turn.
+func (u *unit) queue() *siteQueue {
+	site := u.places[0]
+	for _, q := range u.job.sites {
+		if q.site == site {
+			return q
+		}
+	}
+	q := &siteQueue{site: site}
+	u.job.sites = append(u.job.sites, q)
+	return q
+}
+
+// next picks the unit to be handed out now and takes its places, or gives nil.
+func (s *schedule) next(now time.Time) *unit {
+	for len(s.due) > 0 && !s.due[0].until.After(now) {
+		u := heap.Pop(&s.due).(*unit)
+		u.until = time.Time{}
+		s.ready(u)
+	}
+	if s.running >= s.limits.Global {
+		return nil
+	}
+	for i, j := range s.turn {
+		if u := s.nextOf(j); u != nil {
+			toBack(s.turn, i) // its turn is over
+			s.take(u)
+			return u
+		}
+	}
+	return nil
+}
+
+// toBack moves an element behind all others.
+func toBack[T any](list []T, i int) {
+	x := list[i]
+	copy(list[i:], list[i+1:])
+	list[len(list)-1] = x
+}
+
+// nextOf picks a unit of one job.
+func (s *schedule) nextOf(j *activeJob) *unit {
+	for i := 0; i < len(j.sites); i++ {
+		q := j.sites[i]
+		for q.len() > 0 && used(s.sites, q.site) < s.limits.PerSite {
+			u := q.pop()
+			if full := s.full(u); full != nil {
+				full.parked = append(full.parked, u)
+				continue
+			}
+			toBack(j.sites, i)
+			return u
+		}
+		if q.len() == 0 {
+			j.sites = slices.Delete(j.sites, i, i+1)
+			i--
+		}
+	}
+	return nil
+}
+
+// full gives the first place that has no room for a unit.
+func (s *schedule) full(u *unit) *place {
+	for _, name := range u.places {
+		if used(s.sites, name) >= s.limits.PerSite {
+			return s.sites[name]
+		}
+	}
+	for _, name := range u.devices {
+		p := s.devices[name]
+		if p != nil && (p.used >= s.limits.PerDevice || p.change && u.job.access == accessChange) {
+			return p
+		}
+	}
+	return nil
+}
+
+func used(places map[string]*place, name string) int {
+	if p := places[name]; p != nil {
+		return p.used
+	}
+	return 0
+}
+
+// placeOf gives a place that is about to be used.
+func placeOf(places map[string]*place, name string) *place {
+	p := places[name]
+	if p == nil {
+		p = &place{}
+		places[name] = p
+	}
+	return p
+}
+
+// take gives a unit its places.
+func (s *schedule) take(u *unit) {
+	u.job.running[u] = struct{}{}
+	s.running++
+	for _, name := range u.places {
+		placeOf(s.sites, name).used++
+	}
+	for _, name := range u.devices {
+		p := placeOf(s.devices, name)
+		p.used++
+		p.change = p.change || u.job.access == accessChange
+	}
+}
+
+// free takes a unit's places back and returns those who were parked at them to
+// their queues.
+func (s *schedule) free(u *unit) {
+	delete(u.job.running, u)
+	s.running--
+	for _, name := range u.places {
+		p := s.sites[name]
+		p.used--
+		p.unpark()
+		if p.used == 0 {
+			delete(s.sites, name)
+		}
+	}
+	for _, name := range u.devices {
+		p := s.devices[name]
+		p.used--
+		if u.job.access == accessChange {
+			p.change = false
+		}
+		p.unpark()
+		if p.used == 0 {
+			delete(s.devices, name)
+		}
+	}
+}
+
+// unpark returns units to the front of their queues, in the order in which they
+// came.
+func (p *place) unpark() {
+	for _, u := range slices.Backward(p.parked) {
+		q := u.queue()
+		q.returned = append(q.returned, u)
+	}
+	p.parked = nil
+}
+
+// outcome is how the work on a unit ended for the schedule.
+type outcome struct {
+	again bool      // the unit is not done
+	until time.Time // when it may be handed out again; zero is at once
+}
+
+// ended takes a unit back from its worker.
+func (s *schedule) ended(u *unit, o outcome) {
+	s.free(u)
+	j := u.job
+	switch {
+	case s.jobs[j.id] != j:
+		return // canceled, or of an earlier round
+	case o.again:
+		u.until = o.until
+		s.ready(u)
+		return
+	}
+	j.open--
+	j.left--
+	switch {
+	case j.open == 0:
+		s.drop(j.id)
+	case j.left == 0:
+		s.beginWave(j, slices.Min(slices.Collect(maps.Keys(j.later))))
+	}
+}
+
+// cancel forgets a job and gives its units that run.
+func (s *schedule) cancel(id number) (running []*unit) {
+	if j := s.jobs[id]; j != nil {
+		running = slices.Collect(maps.Keys(j.running))
+		s.drop(id)
+	}
+	return running
+}
+
+// drop forgets a job; units of it that run keep their places until they end.
+func (s *schedule) drop(id number) {
+	j := s.jobs[id]
+	if j == nil {
+		return
+	}
+	delete(s.jobs, id)
+	s.turn = slices.DeleteFunc(s.turn, func(other *activeJob) bool { return other == j })
+	s.due = slices.DeleteFunc(s.due, func(u *unit) bool { return u.job == j })
+	heap.Init(&s.due)
+}
+
+// wake is when next may give more than now though nothing has ended.
+func (s *schedule) wake() (time.Time, bool) {
+	if len(s.due) == 0 {
+		return time.Time{}, false
+	}
+	return s.due[0].until, true
+}
+
+// dueHeap orders units by the time that they wait for.
+type dueHeap []*unit
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, k int) bool { return h[i].until.Before(h[k].until) }
+func (h dueHeap) Swap(i, k int)      { h[i], h[k] = h[k], h[i] }
+
+// Push is container/heap's.
+func (h *dueHeap) Push(x any) { *h = append(*h, x.(*unit)) }
+
+// Pop is container/heap's; it removes the last.
+func (h *dueHeap) Pop() any {
+	old := *h
+	u := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return u
+}

@@ -1,0 +1,208 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"time"
+
+	"capfleet/internal/fault"
+)
+
+// ending is a task's result, checked and ready to be stored.
+type ending struct {
+	TaskResult
+	rows []byte // JSON array; nil when there are none
+}
+
+// finish checks a runner's result: each claimed device has exactly one ending,
+// and each that did not end well says why.
+func finish(cl *claim, result Result) map[string]ending {
+	endings := make(map[string]ending, len(cl.devices))
+	for _, device := range cl.devices {
+		r, ok := result.Tasks[device]
+		switch {
+		case !ok:
+			r = brokenResult("the runner gave no result for the device")
+		case !allowed(Running, r.State, Worker):
+			r = brokenResult("the runner gave %q as the task's state", r.State)
+		}
+		end := ending{TaskResult: r}
+		switch r.State {
+		case Succeeded, Unchanged, Attention:
+			if len(r.Rows) > 0 {
+				rows, err := json.Marshal(r.Rows)
+				if err != nil {
+					end.TaskResult = brokenResult("the runner gave a row that is not JSON: %v", err)
+					break
+				}
+				end.rows = rows
+			}
+		default:
+			end.Rows = nil // a failed attempt leaves none behind
+		}
+		switch {
+		case end.State == Succeeded || end.State == Unchanged:
+			end.Failure = nil
+		case end.Failure == nil && end.State == Canceled:
+			end.Failure = &Failure{Kind: fault.Canceled, Message: "canceled"}
+		case end.Failure == nil:
+			end.Failure = &Failure{Kind: fault.Internal, Message: "the runner did not say why"}
+		}
+		if end.Failure != nil {
+			f := *end.Failure
+			f.Device, f.Message = device, clip(f.Message)
+			end.Failure = &f
+		}
+		endings[device] = end
+	}
+	return endings
+}
+
+func brokenResult(format string, args ...any) TaskResult {
+	return TaskResult{State: Failed, Failure: &Failure{Kind: fault.Internal, Message: fault.New(fault.Internal, format, args...).Error()}}
+}
+
+// mayPass reports whether an ending is none of the device's doing: the work was
+// cut short, or failed in a way that may pass by itself.
+func (e ending) mayPass() bool {
+	return (e.State == Failed || e.State == Canceled) && (e.Failure.Kind.Retryable() || e.Failure.Kind == fault.Canceled)
+}
+
+// settle writes how the work on a unit ended, all of it in one transaction. It is
+// fault.Conflict when the claim does not hold any more. Stopping says that the
+// work was cut short by fleetd itself.
+func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]ending, stopping bool) (outcome, error) {
+	var how outcome
+	err := e.change(ctx, cl.job, func(c *change) error {
+		tasks, err := c.held(cl)
+		if err != nil {
+			return err
+		}
+		canceled := c.job.CanceledAt != nil
+		again := !canceled && !stopping && e.again(tasks, endings)
+		for _, t := range tasks {
+			end := endings[t.Device]
+			t.Warnings = end.Warnings
+			t.Artifacts = merge(t.Artifacts, end.Artifacts)
+			t.Failure, t.Reason, t.Rows = end.Failure, "", len(end.Rows)
+			if end.Failure != nil {
+				t.Reason = end.Failure.Message
+			}
+			to, by := end.State, Worker
+			switch {
+			case !end.mayPass():
+			case canceled:
+				to, t.Reason = Canceled, canceledBy(c.job.CanceledBy)
+				t.Failure = &Failure{Device: t.Device, Stage: end.Failure.Stage, Kind: fault.Canceled, Message: t.Reason}
+			case stopping:
+				to, by, t.Reason, t.Failure = Pending, Scheduler, "fleetd stopped while it ran", nil
+				t.Attempt--
+				how.again = true
+			case again:
+				to, by = Waiting, Scheduler
+				var wait time.Duration
+				t.Reason, wait = e.backOff(t.Attempt-t.Base, t.Failure)
+				if until := c.now.Add(wait); until.After(how.until) {
+					how.until = until
+				}
+				how.again = true
+			}
+			if err := c.conclude(t, end, to, by); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return how, err
+}
+
+// again decides whether a unit is begun again by itself: when each of its failed
+// tasks may pass and has attempts left. One that cannot pass settles the unit,
+// since its devices are worked on together.
+func (e *Engine) again(tasks []*taskRecord, endings map[string]ending) bool {
+	failed := 0
+	for _, t := range tasks {
+		end := endings[t.Device]
+		if end.State != Failed && end.State != Canceled {
+			continue
+		}
+		if failed++; !end.Failure.Kind.Retryable() || t.Attempt-t.Base >= e.retry.Attempts {
+			return false
+		}
+	}
+	return failed > 0
+}
+
+// held gives the tasks of a claim, if it still holds.
+func (c *change) held(cl *claim) ([]*taskRecord, error) {
+	tasks := make([]*taskRecord, 0, len(cl.devices))
+	for _, device := range cl.devices {
+		t, err := c.task(device)
+		if err != nil {
+			return nil, err
+		}
+		if t.State != Running || t.Fence != cl.fence {
+			return nil, fault.New(fault.Conflict, "unit %s of job %s: the runner lost its place (its fence is %d, task %s is %s with %d)",
+				cl.unit, c.id, cl.fence, device, t.State, t.Fence)
+		}
+		tasks = append(tasks, t)
+	}
+	return tasks, nil
+}
+
+// conclude stores one task's ending with its rows and facts.
+func (c *change) conclude(t *taskRecord, end ending, to State, by Mover) error {
+	if to == Waiting || to == Pending {
+		if err := c.note(Entry{Kind: EntryNote, Unit: t.Unit, Step: t.Step, Attempt: t.Attempt, Fence: t.Fence,
+			Detail: t.Device + ": " + t.Reason}); err != nil {
+			return err
+		}
+	}
+	if end.rows != nil && to == end.State {
+		if err := c.tx.Put(nsRows, c.id.under(t.Device), end.rows); err != nil {
+			return err
+		}
+	}
+	if err := c.learn(t, end, to); err != nil {
+		return err
+	}
+	return c.move(t, to, by)
+}
+
+// learn keeps what the task found out about the device.
+func (c *change) learn(t *taskRecord, end ending, to State) error {
+	d, _, err := get[DeviceFacts](c.tx, nsDevices, []byte(t.Device))
+	if err != nil {
+		return err
+	}
+	if len(end.Facts) > 0 && d.Facts == nil {
+		d.Facts = make(map[string]string)
+	}
+	maps.Copy(d.Facts, end.Facts)
+	maps.DeleteFunc(d.Facts, func(_, v string) bool { return v == "" })
+	switch {
+	case to == Canceled || to == Pending:
+		if len(end.Facts) == 0 {
+			return nil // nothing was learned
+		}
+	case end.Failure == nil:
+		d.LastError = ""
+	default:
+		d.LastError = end.Failure.Message
+	}
+	if len(end.Facts) > 0 || end.Failure == nil || reached(end.Failure.Kind) {
+		d.LastSeen = &c.now
+	}
+	return put(c.tx, nsDevices, []byte(t.Device), d)
+}
+
+// reached reports whether a failure of this kind came from the device itself.
+func reached(kind fault.Kind) bool {
+	switch kind {
+	case fault.Auth, fault.Refused, fault.Unparsed, fault.TooLarge, fault.Disconnected:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,173 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"capfleet/internal/fault"
+	"capfleet/internal/ledger"
+)
+
+// The pauses between tries of a worker whose ledger cannot be written, such as
+// on a full disk. It holds its place meanwhile, so that no more work is begun
+// than can be written down.
+const (
+	storePause    = 250 * time.Millisecond
+	storePauseMax = 10 * time.Second
+)
+
+// errGone means that a unit has no task left to be claimed: it was canceled
+// between the decision and the claim.
+var errGone = errors.New("the unit was taken back")
+
+// claim is the place that a worker has on a unit: the tasks it set running, and
+// the fence that shows it still holds them.
+type claim struct {
+	job     number
+	unit    string
+	devices []string // whose tasks are being worked on
+	fence   uint64
+	attempt int
+}
+
+// work takes one unit from claim to result. The unit's context ends when its job
+// is canceled or fleetd stops, ctx only when fleetd stops.
+func (e *Engine) work(ctx, unitCtx context.Context, u *unit) outcome {
+	log := e.log.With("job", u.job.id.String(), "unit", u.name, "op", u.job.operation)
+	claim, err := e.claim(unitCtx, u)
+	switch {
+	case err == nil:
+	case errors.Is(err, errGone), fault.Is(err, fault.Conflict):
+		return outcome{}
+	case unitCtx.Err() != nil:
+		return outcome{again: true} // nothing was begun
+	default:
+		log.Error("unit could not be handed out; trying again", "err", err)
+		return outcome{again: true, until: e.now().Add(storePauseMax)}
+	}
+
+	var result Result
+	if work, err := e.describe(u, claim); err != nil {
+		result = failAll(claim.devices, err)
+	} else {
+		result = e.attempt(unitCtx, work, &journal{engine: e, claim: claim})
+	}
+
+	finished := finish(claim, result)
+	for pause := storePause; ; pause = min(2*pause, storePauseMax) {
+		how, err := e.settle(context.WithoutCancel(ctx), claim, finished, ctx.Err() != nil)
+		switch {
+		case err == nil:
+			return how
+		case fault.Is(err, fault.Conflict):
+			log.Warn("result refused: the unit was handed out anew", "err", err)
+			return outcome{}
+		case ctx.Err() != nil:
+			log.Error("result lost, fleetd stops: the next start does the work again", "err", err)
+			return outcome{}
+		}
+		log.Error("result could not be stored; trying again", "err", err)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// claim sets the unit's open tasks running under a new fence. The ledger is asked
+// again whether they may: the schedule can be behind.
+func (e *Engine) claim(ctx context.Context, u *unit) (*claim, error) {
+	cl := &claim{job: u.job.id, unit: u.name}
+	err := e.change(ctx, u.job.id, func(c *change) error {
+		var open []*taskRecord
+		for _, device := range u.devices {
+			t, err := c.task(device)
+			if err != nil {
+				return err
+			}
+			cl.fence = max(cl.fence, t.Fence+1)
+			if !t.State.Final() {
+				open = append(open, t)
+				cl.attempt = max(cl.attempt, t.Attempt+1)
+			}
+		}
+		if len(open) == 0 {
+			return errGone
+		}
+		for _, t := range open {
+			t.Attempt, t.Fence = cl.attempt, cl.fence
+			t.Step, t.Reason, t.Failure = "", "", nil
+			if err := c.move(t, Running, Scheduler); err != nil {
+				return err
+			}
+			cl.devices = append(cl.devices, t.Device)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cl, nil
+}
+
+// describe reads what the runner is given. All devices of the unit are in it,
+// also one whose task is done already: the others may need it (an HA peer).
+func (e *Engine) describe(u *unit, cl *claim) (Work, error) {
+	work := Work{Job: u.job.id.String(), Operation: u.job.operation, Spec: u.job.spec, Unit: u.name,
+		Attempt: cl.attempt, Fence: cl.fence}
+	err := e.ledger.View(func(tx *ledger.Tx) (err error) {
+		for _, device := range u.devices {
+			t, ok, err := get[Target](tx, nsTargets, u.job.id.under(device))
+			if err != nil {
+				return err
+			}
+			if !ok {
+				return fault.New(fault.Storage, "job %s has no target for device %q", u.job.id, device)
+			}
+			work.Targets = append(work.Targets, t)
+		}
+		work.History, err = readJournal(tx, u.job.id, u.name)
+		return err
+	})
+	return work, err
+}
+
+// attempt runs the runner and contains its panic.
+func (e *Engine) attempt(ctx context.Context, work Work, j Journal) (result Result) {
+	defer func() {
+		if r := recover(); r != nil {
+			e.log.Error("runner panicked", "job", work.Job, "unit", work.Unit, "op", work.Operation,
+				"panic", r, "stack", string(debug.Stack()))
+			result = failTargets(work.Targets, fault.New(fault.Internal, "the runner panicked: %v", r))
+		}
+	}()
+	return e.runner.Run(ctx, work, j)
+}
+
+func failTargets(targets []Target, err error) Result {
+	devices := make([]string, 0, len(targets))
+	for _, t := range targets {
+		devices = append(devices, t.Device)
+	}
+	return failAll(devices, err)
+}
+
+// failAll is a result in which every device failed in the same way.
+func failAll(devices []string, err error) Result {
+	tasks := make(map[string]TaskResult, len(devices))
+	for _, device := range devices {
+		tasks[device] = TaskResult{State: Failed, Failure: &Failure{Device: device, Stage: fault.StageOf(err),
+			Kind: fault.KindOf(err), Message: err.Error()}}
+	}
+	return Result{Tasks: tasks}
+}
+
+// backOff describes the next attempt of a unit after a failed one.
+func (e *Engine) backOff(tries int, failure *Failure) (reason string, wait time.Duration) {
+	return fmt.Sprintf("attempt %d of %d failed: %s", tries, e.retry.Attempts, failure.Message), e.retry.delay(tries)
+}
