@@ -17,7 +17,9 @@ type Definition struct {
 	Shell    ShellDefinition `yaml:"shell"`
 	ReadOnly []string        `yaml:"read_only"` // globs of commands that `command run` allows without --unsafe
 	Checks   Checks          `yaml:"checks"`
-	Source   string          `yaml:"-"` // "built in" or the override's path
+	Source   string          `yaml:"-"` // BuiltIn or the override's path
+
+	memo *memo // set by LoadDefinition
 }
 
 // ShellDefinition describes an interactive command line.
@@ -60,14 +62,15 @@ type Mode struct {
 	From  string `yaml:"from"`
 	Enter string `yaml:"enter"`
 	Leave string `yaml:"leave"`
-	// Secret is "enable" where Enter may ask for the enable password.
+	// Secret is "enable" (SecretEnable) where Enter may ask for the enable password,
+	// with the question of the name "password" (QuestionPassword).
 	Secret string `yaml:"secret"`
 }
 
 // Question is something that a device asks and waits on.
 type Question struct {
 	Name    string `yaml:"name"`
-	Pattern string `yaml:"pattern"` // of the last line while the device waits
+	Pattern string `yaml:"pattern"` // of the last line while the device waits; need not match all of it
 	Safe    string `yaml:"safe"`    // the answer that changes nothing
 	Yes     string `yaml:"yes"`     // the answer that agrees; only sent when a command asks for it
 }

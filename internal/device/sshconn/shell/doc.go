@@ -1,0 +1,43 @@
+// Package shell makes a command line out of a terminal session: it brings it to
+// its first prompt, moves it between modes, types commands and returns their
+// complete output. It is the only package that knows scrapligo.
+//
+// The device is authoritative about what it prints, its platform's
+// device.Definition about what that means. scrapligo has the graph of privilege
+// levels and the walk through it, and sends every line; what it does not have is
+// the last word on whether an answer is complete. It runs over our transport
+// (adapter.go), which gives it nothing before an answer is complete: a write of
+// the line end blocks, without polling, until then. The text itself never goes
+// through scrapligo, which would take trailing spaces and prompt-like lines out
+// of it; the transport keeps it, and scrapligo sees the echo and the prompt.
+//
+// # When an answer is complete
+//
+// An answer begins with the echo of the line that was typed and ends with the
+// prompt, at the end of everything received. A prompt is a line that matches a
+// mode's pattern and is, apart from the parts that the definition lets vary,
+// the prompt learned at login. That alone is not proof: output may hold the very
+// same line, and a read may end just there. Two checks make it one.
+//
+//   - The answer to a command of a caller is confirmed before it is returned. An
+//     empty return is typed at the supposed prompt, and nothing but one more
+//     prompt may follow. A device that was still writing writes on instead; the
+//     supposed prompt is then output like the rest, and the search goes on. A
+//     confirmation costs one turn, and no waiting.
+//   - Where there is reason to doubt (a prompt-like line was seen in this answer,
+//     a prompt arrived in pieces or behind other text, an earlier supposed prompt
+//     was none) the device must also be quiet before and after the return, for
+//     twice the longest pause that it has made in this answer.
+//
+// Steps of our own, whose output nobody gets (logging in, changing modes, turning
+// the pager off), need no confirmation: should their answer have been cut short,
+// the next line's echo does not come first and the shell fails. For the same
+// reason the rest of one answer can never be taken for the next one's.
+//
+// What stays possible is a device that stops, without a line end, exactly behind
+// a line equal to its prompt, goes on after the return with nothing but a second
+// such line, and stops there again.
+//
+// After a timeout, a cancelled call or a broken connection the shell is
+// discarded: a late answer has nowhere to arrive.
+package shell

@@ -1,0 +1,49 @@
+package shell
+
+import "io"
+
+// readSize is one read of the channel. Two such buffers are held for each shell;
+// an SSH packet carries at most 32 KiB.
+const readSize = 16 << 10
+
+// reader hands on what a channel brings, read by read. Nobody waiting means that
+// it stops reading, so that a device which writes unasked fills its own window
+// and not our memory.
+type reader struct {
+	chunks chan []byte   // a chunk is valid until the next one is received
+	quit   chan struct{} // closed by stop
+	done   chan struct{} // closed when the reader has ended
+}
+
+func startReader(src io.Reader) *reader {
+	r := &reader{chunks: make(chan []byte), quit: make(chan struct{}), done: make(chan struct{})}
+	go r.run(src)
+	return r
+}
+
+func (r *reader) run(src io.Reader) {
+	defer close(r.done)
+	var bufs [2][]byte
+	for i := 0; ; i ^= 1 {
+		if bufs[i] == nil {
+			bufs[i] = make([]byte, readSize)
+		}
+		n, err := src.Read(bufs[i])
+		if n > 0 {
+			select {
+			case r.chunks <- bufs[i][:n]:
+			case <-r.quit:
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// stop ends the reader, whose source must have been closed, and waits for it.
+func (r *reader) stop() {
+	close(r.quit)
+	<-r.done
+}
