@@ -22,8 +22,9 @@ var allowed = map[string][]string{
 	"cmd/fleetctl": {"internal/cli"},
 	"cmd/fleetd":   {"internal/daemon", "internal/config", "internal/fault"},
 
-	"internal/cli":  {"internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/fault"},
-	"internal/demo": {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
+	"internal/cli":        {"internal/cli/output", "internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/fault"},
+	"internal/cli/output": {},
+	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
 	"internal/daemon": {
 		"internal/api", "internal/jobs", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
 		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys",

@@ -1,0 +1,182 @@
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Kind says what a column's values are, and so how they are printed.
+type Kind int
+
+// The kinds.
+const (
+	Text     Kind = iota
+	State         // a word of the state vocabulary; coloured on a terminal
+	Number        // printed as it is
+	Bytes         // integer number of bytes; GB (10^9) in tables and CSV
+	Percent       // 0 to 100
+	Duration      // seconds; "12d 4h" in tables, "12d 04:11:00" in wide and CSV
+	Time          // RFC 3339
+	List          // array; its members joined by ", "
+)
+
+func (k Kind) rightAligned() bool {
+	return k == Number || k == Bytes || k == Percent
+}
+
+// Column is one column of a table or of a CSV file.
+type Column struct {
+	Key  string // key in the row
+	Head string // heading
+	Kind Kind
+	Wide bool // in tables, only with wide
+	// Fixed columns are never shortened to fit a terminal: names that people copy.
+	Fixed bool
+}
+
+// View says which columns a table has and which a CSV file has, and their order.
+type View struct {
+	Table []Column
+	// CSV is the columns of a CSV file; nil takes those of the wide table.
+	CSV []Column
+}
+
+func (v View) tableColumns(wide bool) []Column {
+	var cols []Column
+	for _, c := range v.Table {
+		if !c.Wide || wide {
+			cols = append(cols, c)
+		}
+	}
+	return cols
+}
+
+func (v View) csvColumns() []Column {
+	if v.CSV != nil {
+		return v.CSV
+	}
+	return v.Table
+}
+
+// record is one row, decoded for a view; numbers are json.Number.
+type record map[string]any
+
+func decodeRecord(raw json.RawMessage) (record, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var rec record
+	if err := dec.Decode(&rec); err != nil {
+		return nil, fmt.Errorf("read result row: %w", err)
+	}
+	return rec, nil
+}
+
+// style is where a cell goes.
+type style int
+
+const (
+	inTable style = iota
+	inWide
+	inCSV
+)
+
+// cell gives the text of a column in a row, and whether there is a value. The
+// text is not cleaned yet.
+func (c Column) cell(rec record, s style) (text string, ok bool) {
+	v := rec[c.Key]
+	if v == nil {
+		return "", false
+	}
+	num, isNum := v.(json.Number)
+	switch c.Kind {
+	case Bytes:
+		if n, err := strconv.ParseInt(num.String(), 10, 64); isNum && err == nil {
+			if s == inCSV {
+				return exactGB(n), true
+			}
+			return tableGB(n), true
+		}
+	case Percent:
+		if f, err := num.Float64(); isNum && err == nil && s != inCSV {
+			return strconv.FormatFloat(f, 'f', -1, 64) + "%", true
+		}
+	case Duration:
+		if f, err := num.Float64(); isNum && err == nil && math.Abs(f) < math.MaxInt64/float64(time.Second) {
+			if s == inTable {
+				return Short(time.Duration(f * float64(time.Second))), true
+			}
+			return clock(f), true
+		}
+	case List:
+		if list, isList := v.([]any); isList {
+			if len(list) == 0 && s != inCSV {
+				return "", false
+			}
+			return joinList(list), true
+		}
+	}
+	return scalar(v), true
+}
+
+func joinList(list []any) string {
+	parts := make([]string, len(list))
+	for i, v := range list {
+		parts[i] = noValue
+		if v != nil {
+			parts[i] = scalar(v)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// scalar gives any JSON value as text; what is not a scalar stays JSON.
+func scalar(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	case bool:
+		if v {
+			return "yes"
+		}
+		return "no"
+	case []any:
+		return joinList(v)
+	default:
+		text, err := marshal(v)
+		if err != nil {
+			return fmt.Sprint(v)
+		}
+		return string(text)
+	}
+}
+
+// Keys gives the keys of a row in their order.
+func Keys(row json.RawMessage) []string {
+	dec := json.NewDecoder(bytes.NewReader(row))
+	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
+		return nil
+	}
+	var keys []string
+	for dec.More() {
+		tok, err := dec.Token()
+		if err != nil {
+			return keys
+		}
+		key, _ := tok.(string)
+		keys = append(keys, key)
+		var skipped json.RawMessage
+		if err := dec.Decode(&skipped); err != nil {
+			return keys
+		}
+	}
+	return keys
+}

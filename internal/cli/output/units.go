@@ -1,0 +1,73 @@
+package output
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// bytesPerGB is the GB of the report's headings: 10^9, as the devices and the
+// spreadsheets made from them have it.
+const bytesPerGB = 1_000_000_000
+
+// exactGB gives bytes as GB without rounding: 1500000000 is "1.5".
+func exactGB(bytes int64) string {
+	sign := ""
+	n := uint64(bytes)
+	if bytes < 0 {
+		sign, n = "-", -n
+	}
+	whole, part := n/bytesPerGB, n%bytesPerGB
+	if part == 0 {
+		return sign + strconv.FormatUint(whole, 10)
+	}
+	return sign + strconv.FormatUint(whole, 10) + "." + strings.TrimRight(fmt.Sprintf("%09d", part), "0")
+}
+
+// tableGB gives bytes as GB with one decimal. A size that is there and would
+// round to nothing is "<0.1": a figure of a person's table is never a wrong zero.
+func tableGB(bytes int64) string {
+	text := strconv.FormatFloat(float64(bytes)/bytesPerGB, 'f', 1, 64)
+	if bytes > 0 && text == "0.0" {
+		return "<0.1"
+	}
+	return text
+}
+
+// clock gives seconds as devices print a retention: "12d 04:11:00", "04:11:00".
+func clock(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second)).Round(time.Second)
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	days := d / (24 * time.Hour)
+	d -= days * 24 * time.Hour
+	text := fmt.Sprintf("%02d:%02d:%02d", d/time.Hour, d%time.Hour/time.Minute, d%time.Minute/time.Second)
+	if days > 0 {
+		text = fmt.Sprintf("%dd %s", days, text)
+	}
+	return sign + text
+}
+
+// Short gives a duration in its two largest units, for tables and progress:
+// "12d 4h", "4h 11m", "3m 20s", "1.4s".
+func Short(d time.Duration) string {
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	switch {
+	case d < 10*time.Second:
+		return sign + strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + "s"
+	case d < time.Minute:
+		return fmt.Sprintf("%s%ds", sign, d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%s%dm %ds", sign, d/time.Minute, d%time.Minute/time.Second)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%s%dh %dm", sign, d/time.Hour, d%time.Hour/time.Minute)
+	default:
+		return fmt.Sprintf("%s%dd %dh", sign, d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+	}
+}
