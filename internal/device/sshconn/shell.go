@@ -1,0 +1,90 @@
+package sshconn
+
+import (
+	"cmp"
+	"context"
+	"net"
+
+	"golang.org/x/crypto/ssh"
+
+	"capfleet/internal/device"
+	"capfleet/internal/device/sshconn/shell"
+	"capfleet/internal/secret"
+)
+
+// terminalType is asked for with every PTY. A dumb terminal makes pagers ask
+// whether that is meant; what a vt100 gets in escapes is taken out again.
+const terminalType = "vt100"
+
+// A definition that was not loaded may have no size. Wide, so that nothing is
+// wrapped; high, so that little is paged.
+const (
+	terminalWidth  = 511
+	terminalHeight = 999
+)
+
+// ptyRequest is the payload of RFC 4254, section 6.2.
+type ptyRequest struct {
+	Term                         string
+	Columns, Rows, Width, Height uint32
+	Modes                        string
+}
+
+// Shell opens an interactive shell; see device.Conn.
+func (c *Conn) Shell(ctx context.Context, def *device.Definition) (device.Shell, error) {
+	s, err := c.open(ctx, "open shell", func(s *session) error {
+		pty := ptyRequest{
+			Term:    terminalType,
+			Columns: uint32(cmp.Or(max(def.Shell.TerminalWidth, 0), terminalWidth)),
+			Rows:    uint32(cmp.Or(max(def.Shell.TerminalHeight, 0), terminalHeight)),
+			Modes:   string([]byte{ssh.ECHO, 0, 0, 0, 1, 0}), // echo on; end of modes
+		}
+		if err := s.request("pty-req", pty); err != nil {
+			return err
+		}
+		return s.request("shell", nil)
+	})
+	if err != nil {
+		return nil, err
+	}
+	near, ok := c.link.bridge(s.ch, true)
+	if !ok {
+		return nil, c.link.disconnected("open shell", stageSession)
+	}
+	opts := shell.Options{
+		Device:         c.dev.Name,
+		CommandTimeout: c.link.ep.ssh.CommandTimeout,
+		Logger:         c.log,
+	}
+	if ref := c.dev.Credentials.Enable; !ref.IsZero() {
+		opts.Enable = func() (secret.String, error) { return ref.Resolve() }
+	}
+	sh, err := shell.Open(ctx, &terminal{near, c.link}, def, opts)
+	if err != nil {
+		_ = near.Close()
+		return nil, err
+	}
+	return sh, nil
+}
+
+// terminal is a shell's channel. Its end says why, where the connection is.
+type terminal struct {
+	net.Conn
+	link *link
+}
+
+func (t *terminal) Read(p []byte) (int, error) {
+	n, err := t.Conn.Read(p)
+	if err != nil && t.link.lost() {
+		err = t.link.disconnected("read from the terminal", stageSession)
+	}
+	return n, err
+}
+
+func (t *terminal) Write(p []byte) (int, error) {
+	n, err := t.Conn.Write(p)
+	if err != nil && t.link.lost() {
+		err = t.link.disconnected("write to the terminal", stageSession)
+	}
+	return n, err
+}
