@@ -68,7 +68,10 @@ type Step struct {
 	Name string
 	// Once marks an act that must not happen twice.
 	Once bool
-	// Observe reads the device. In a step without Act it is the work itself.
+	// Observe reads the device. In a step without Act it is the work itself. It is
+	// nil only in a Once step whose effect no device shows (an operator's own
+	// command): such a step acts when the journal holds no intent of it, and goes to
+	// attention otherwise, because it may have been done.
 	Observe func(ctx context.Context, env Env) (Observation, error)
 	// Act makes it so; nil where looking is all there is to do.
 	Act func(ctx context.Context, env Env) error
