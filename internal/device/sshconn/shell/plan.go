@@ -146,12 +146,3 @@ func (p *plan) anchor(prompt string) string {
 	consider(prompt[from:])
 	return best
 }
-
-func (p *plan) question(name string) *question {
-	for i := range p.questions {
-		if p.questions[i].Name == name {
-			return &p.questions[i]
-		}
-	}
-	return nil
-}

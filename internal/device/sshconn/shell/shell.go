@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,9 +48,6 @@ type Shell struct {
 }
 
 var _ device.Shell = (*Shell)(nil)
-
-// maxLine bounds a command line: a terminal in line mode takes 4095 bytes.
-const maxLine = 4000
 
 // maxLoginText bounds what is printed up to the first prompt.
 const maxLoginText = 1 << 20
@@ -149,11 +145,9 @@ func (s *Shell) enter(mode string) error {
 func (s *Shell) Run(ctx context.Context, cmd device.Command) (device.Output, error) {
 	out := device.Output{Command: cmd.Line}
 	act := "run " + cmd.Line
-	if err := s.check(cmd); err != nil {
-		return out, &fault.Error{Kind: fault.Invalid, Act: act, Device: s.opts.Device, Stage: "command", Err: err}
-	}
-	if cmd.Mode == "" {
-		cmd.Mode = s.plan.def.Shell.WorkingMode
+	cmd, err := s.plan.def.CheckCommand(cmd)
+	if err != nil {
+		return out, err
 	}
 	if cmd.Timeout == 0 {
 		cmd.Timeout = s.opts.CommandTimeout
@@ -170,7 +164,7 @@ func (s *Shell) Run(ctx context.Context, cmd device.Command) (device.Output, err
 
 	started := time.Now()
 	t := terms{answers: cmd.Answers, confirm: true, limit: cmd.MaxBytes}
-	err := s.within(ctx, cmd.Timeout, t, func() error {
+	err = s.within(ctx, cmd.Timeout, t, func() error {
 		s.term.last = answer{}
 		if s.term.unasked() {
 			if err := s.term.settle(); err != nil {
@@ -196,41 +190,6 @@ func (s *Shell) Run(ctx context.Context, cmd device.Command) (device.Output, err
 		return out, s.explain(err, act, "command")
 	}
 	return out, nil
-}
-
-// check refuses what cannot be typed as one line of a known mode.
-func (s *Shell) check(cmd device.Command) error {
-	names := s.plan.def.ModeNames()
-	for _, m := range []string{cmd.Mode, cmd.NewMode} {
-		if m != "" && !slices.Contains(names, m) {
-			return fmt.Errorf("unknown mode %q (known: %s)", m, strings.Join(names, ", "))
-		}
-	}
-	if err := oneLine(cmd.Line); err != nil {
-		return err
-	}
-	if strings.TrimSpace(cmd.Line) == "" {
-		return errors.New("the command is empty")
-	}
-	for name, text := range cmd.Answers {
-		if s.plan.question(name) == nil {
-			return fmt.Errorf("the platform has no question %q to answer", name)
-		}
-		if err := oneLine(text); err != nil {
-			return fmt.Errorf("answer to %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func oneLine(text string) error {
-	if len(text) > maxLine {
-		return fmt.Errorf("longer than %d bytes, which a terminal does not take as one line", maxLine)
-	}
-	if strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }) {
-		return errors.New("a line break or control character cannot be typed as part of one line")
-	}
-	return nil
 }
 
 // judge looks at a complete answer.
