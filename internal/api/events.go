@@ -22,35 +22,40 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
-type afterInput struct {
+type eventsInput struct {
 	After       uint64 `query:"after" doc:"only events after this sequence number"`
 	LastEventID string `header:"Last-Event-ID" doc:"as after; what a client that takes a cut stream up again sends, and wins"`
 }
 
-func (in afterInput) after() (uint64, error) {
-	if in.LastEventID == "" {
-		return in.After, nil
+// The fields are written out: huma passes over those of an embedded type that is
+// not exported.
+type jobEventsInput struct {
+	ID          string `path:"id" maxLength:"64" doc:"the job's id"`
+	After       uint64 `query:"after" doc:"only events after this sequence number"`
+	LastEventID string `header:"Last-Event-ID" doc:"as after; what a client that takes a cut stream up again sends, and wins"`
+}
+
+func startAfter(after uint64, lastEventID string) (uint64, error) {
+	if lastEventID == "" {
+		return after, nil
 	}
-	n, err := strconv.ParseUint(in.LastEventID, 10, 64)
+	n, err := strconv.ParseUint(lastEventID, 10, 64)
 	if err != nil {
-		return 0, fault.New(fault.Invalid, "Last-Event-ID %q is not a sequence number", line(in.LastEventID))
+		return 0, fault.New(fault.Invalid, "Last-Event-ID %q is not a sequence number", line(lastEventID))
 	}
 	return n, nil
 }
 
-func (s *Server) allEvents(ctx context.Context, in *afterInput) (*streamed, error) {
-	after, err := in.after()
+func (s *Server) allEvents(ctx context.Context, in *eventsInput) (*streamed, error) {
+	after, err := startAfter(in.After, in.LastEventID)
 	if err != nil {
 		return nil, err
 	}
 	return s.stream(ctx, "", after), nil
 }
 
-func (s *Server) jobEvents(ctx context.Context, in *struct {
-	idInput
-	afterInput
-}) (*streamed, error) {
-	after, err := in.after()
+func (s *Server) jobEvents(ctx context.Context, in *jobEventsInput) (*streamed, error) {
+	after, err := startAfter(in.After, in.LastEventID)
 	if err != nil {
 		return nil, err
 	}
@@ -146,13 +151,14 @@ func pump(ctx context.Context, seq iter.Seq2[Event, error], to chan<- Event) err
 }
 
 // isLast reports whether a job's end was its last one: a job that was retried has
-// ended before.
+// ended before. The engine stamps a job and its event with one time; equal and not
+// later, because clocks are set back, too.
 func (s *Server) isLast(ctx context.Context, ev Event) (bool, error) {
 	j, err := s.service.Job(ctx, ev.Job)
 	if err != nil {
 		return false, err
 	}
-	return j.FinishedAt != nil && !ev.Time.Before(*j.FinishedAt), nil
+	return j.FinishedAt != nil && ev.Time.Equal(*j.FinishedAt), nil
 }
 
 func orEnd(out *sse, err error) error {
