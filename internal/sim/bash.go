@@ -1,0 +1,394 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"mvdan.cc/sh/v3/expand"
+	"mvdan.cc/sh/v3/interp"
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// bash is one shell of a Linux host or a BIG-IP: a real shell interpreter whose
+// files are the device's and whose programs are ours.
+type bash struct {
+	s        *session
+	ctx      context.Context // ends background jobs
+	cancel   context.CancelFunc
+	commands map[string]command
+	prompt   func(*bash) string
+	runner   *interp.Runner
+	parser   *syntax.Parser
+	stdin    io.Reader
+	stderr   io.Writer
+	last     int            // status of the last command
+	running  sync.WaitGroup // programs, background ones too
+}
+
+// command is a program that a device has. It returns its exit status.
+type command func(c *call) int
+
+// call is one run of a program.
+type call struct {
+	ctx      context.Context
+	s        *session
+	sh       *bash
+	args     []string // args[0] is the name
+	dir      string
+	env      expand.Environ
+	sudo     bool
+	in       io.Reader
+	out, err io.Writer
+}
+
+func (c *call) dev() *device { return c.s.dev }
+
+func (c *call) printf(format string, args ...any) { fmt.Fprintf(c.out, format, args...) }
+
+// fail prints an error the way programs do, and gives status 1.
+func (c *call) fail(format string, args ...any) int {
+	fmt.Fprintf(c.err, c.args[0]+": "+format+"\n", args...)
+	return 1
+}
+
+// path makes a name absolute.
+func (c *call) path(name string) string {
+	if path.IsAbs(name) {
+		return path.Clean(name)
+	}
+	return path.Join(c.dir, name)
+}
+
+// open opens a file for reading; "-" is standard input.
+func (c *call) open(name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(c.in), nil
+	}
+	return c.dev().files.content(c.path(name))
+}
+
+// reason says what is wrong with a file the way the C library does.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "No such file or directory"
+	case errors.Is(err, fs.ErrExist):
+		return "File exists"
+	case errors.Is(err, errIsDirectory):
+		return "Is a directory"
+	default:
+		return "Operation not permitted"
+	}
+}
+
+// shellSetup is what a new shell starts with.
+type shellSetup struct {
+	commands map[string]command
+	prompt   func(*bash) string
+	stdin    io.Reader // what programs read that are not in a pipe
+	stdout   io.Writer
+	stderr   io.Writer
+	dir      string   // "" is the user's home
+	env      []string // exported by the parent
+}
+
+// newBash makes a shell. Whoever asked for it closes it.
+func newBash(s *session, setup shellSetup) (*bash, error) {
+	b := &bash{s: s, commands: setup.commands, prompt: setup.prompt, parser: syntax.NewParser(),
+		stdin: setup.stdin, stderr: setup.stderr}
+	b.ctx, b.cancel = context.WithCancel(s.ctx)
+	home := s.dev.persona.home(s.user)
+	env := slices.Concat(setup.env, []string{
+		"HOME=" + home, "USER=" + s.user, "LOGNAME=" + s.user, "SHELL=/bin/bash",
+		"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOSTNAME=" + s.dev.hostname(),
+		// The interpreter makes FIFOs for process substitution in the real file
+		// system. This takes the place away from it.
+		"TMPDIR=/dev/null/none",
+	})
+	for _, name := range slices.Sorted(maps.Keys(s.env)) {
+		env = append(env, name+"="+s.env[name])
+	}
+	var err error
+	b.runner, err = interp.New(
+		interp.Env(expand.ListEnviron(env...)),
+		interp.Dir("/"),
+		interp.StdIO(nil, setup.stdout, setup.stderr),
+		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return b.exec }),
+		interp.OpenHandler(b.open),
+		interp.StatHandler(b.stat),
+		interp.ReadDirHandler2(func(_ context.Context, name string) ([]fs.DirEntry, error) { return s.dev.files.readDir(name) }),
+		interp.AccessHandler(func(ctx context.Context, name string, _ interp.AccessMode) error {
+			_, err := b.stat(ctx, name, true)
+			return err
+		}),
+	)
+	if err == nil {
+		_, err = s.dev.files.open()
+	}
+	if err == nil {
+		start := "unset TMPDIR OLDPWD; cd"
+		if setup.dir != "" {
+			start = "unset TMPDIR OLDPWD; cd " + quote(setup.dir)
+		}
+		if b.run(b.ctx, start) != 0 {
+			err = fmt.Errorf("no directory %q", home+setup.dir)
+		}
+	}
+	if err != nil {
+		b.close()
+		return nil, fmt.Errorf("start shell: %w", err)
+	}
+	return b, nil
+}
+
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+
+// nested is a shell started from this one.
+func (c *call) nested() (*bash, error) {
+	var env []string
+	c.env.Each(func(name string, v expand.Variable) bool {
+		if v.Exported && v.Kind == expand.String {
+			env = append(env, name+"="+v.Str)
+		}
+		return true
+	})
+	return newBash(c.s, shellSetup{commands: c.sh.commands, prompt: c.sh.prompt, stdin: c.in, stdout: c.out, stderr: c.err,
+		dir: c.dir, env: env})
+}
+
+// close ends background jobs and waits for them.
+func (b *bash) close() {
+	b.cancel()
+	b.running.Wait()
+}
+
+// run interprets a script and gives its exit status.
+func (b *bash) run(ctx context.Context, script string) int {
+	file, err := b.parser.Parse(strings.NewReader(script), "bash")
+	if err != nil {
+		return b.complain(err)
+	}
+	return b.runParsed(ctx, file)
+}
+
+// complain prints a syntax error.
+func (b *bash) complain(err error) int {
+	var parse syntax.ParseError
+	if errors.As(err, &parse) {
+		fmt.Fprintf(b.stderr, "-bash: syntax error: %s\n", parse.Text)
+	} else {
+		fmt.Fprintf(b.stderr, "-bash: syntax error\n")
+	}
+	return 2
+}
+
+func (b *bash) runParsed(ctx context.Context, file *syntax.File) int {
+	for _, stmt := range file.Stmts {
+		err := b.runner.Run(ctx, stmt)
+		if ctx.Err() != nil {
+			return 130
+		}
+		var status interp.ExitStatus
+		switch {
+		case b.runner.Exited():
+			errors.As(err, &status) // exit 0 gives no error and leaves it 0
+			return int(status)
+		case err == nil, errors.As(err, &status):
+		default:
+			// The interpreter itself gave up; bash has no such end.
+			b.s.dev.fleet.log.Debug("simulated shell stopped", "device", b.s.dev.name, "err", err)
+			return 1
+		}
+		b.last = int(status)
+	}
+	return b.last
+}
+
+// exec is called for every program.
+func (b *bash) exec(ctx context.Context, args []string) error {
+	h := interp.HandlerCtx(ctx)
+	b.running.Add(1)
+	defer b.running.Done()
+	c := &call{ctx: ctx, s: b.s, sh: b, args: args, dir: h.Dir, env: h.Env, in: h.Stdin, out: h.Stdout, err: h.Stderr}
+	if h.Stdin == nil {
+		c.in = b.stdin
+	}
+	run := b.commands[path.Base(args[0])]
+	line := strings.Join(args, " ")
+	f := b.s.dev.ordered.Load()
+	if run == nil || f.refuses(line, isBashReport(args)) {
+		fmt.Fprintf(h.Stderr, "-bash: %s: command not found\n", args[0])
+		return interp.ExitStatus(127)
+	}
+	if status := run(c); status != 0 {
+		return interp.ExitStatus(uint8(status))
+	}
+	return nil
+}
+
+// isBashReport tells which programs faults of reports apply to.
+func isBashReport(args []string) bool {
+	switch path.Base(args[0]) {
+	case "df", "uname", "uptime":
+		return true
+	case "cat":
+		return len(args) == 2 && args[1] == "/etc/os-release"
+	case "tmsh":
+		return len(args) > 1
+	default:
+		return false
+	}
+}
+
+// open serves redirections and sourced files.
+func (b *bash) open(_ context.Context, name string, flag int, perm fs.FileMode) (io.ReadWriteCloser, error) {
+	name = slashed(name)
+	switch name {
+	case "/dev/null":
+		return devNull{}, nil
+	case "/dev/stdin":
+		return readOnly{io.NopCloser(b.stdin)}, nil
+	}
+	if flag&(os.O_WRONLY|os.O_RDWR) == 0 {
+		r, err := b.s.dev.files.content(name)
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New(reason(err))}
+		}
+		return readOnly{r}, nil
+	}
+	f, err := b.s.dev.files.openFile(name, flag, perm)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New(reason(err))}
+	}
+	return f, nil
+}
+
+func (b *bash) stat(_ context.Context, name string, follow bool) (fs.FileInfo, error) {
+	return b.s.dev.files.stat(slashed(name), follow)
+}
+
+// slashed undoes what the interpreter does to paths on Windows.
+func slashed(name string) string {
+	if i := strings.IndexByte(name, ':'); i == 1 {
+		name = name[2:]
+	}
+	return strings.ReplaceAll(name, `\`, "/")
+}
+
+type devNull struct{}
+
+func (devNull) Read([]byte) (int, error)    { return 0, io.EOF }
+func (devNull) Write(p []byte) (int, error) { return len(p), nil }
+func (devNull) Close() error                { return nil }
+
+type readOnly struct{ io.ReadCloser }
+
+func (readOnly) Write([]byte) (int, error) { return 0, errors.New("bad file descriptor") }
+
+// interact is an interactive shell on the session's terminal.
+func (b *bash) interact() int {
+	t := b.s.term
+	for {
+		b.s.flap()
+		script, file, err := b.readScript(t)
+		switch {
+		case errors.Is(err, errInterrupted):
+			b.last = 130
+			continue
+		case errors.Is(err, io.EOF):
+			if b.s.hasPTY {
+				t.raw("logout\r\n")
+			}
+			return b.last
+		case err != nil && script == "":
+			return statusKilled
+		}
+		if b.s.turn(b.s.ctx) != nil {
+			return statusKilled
+		}
+		if err != nil {
+			b.last = b.complain(err)
+			continue
+		}
+		ctx, done := b.s.command(b.ctx)
+		status := b.runParsed(ctx, file)
+		interrupted := ctx.Err() != nil
+		done(!hasBackground(file))
+		if b.s.ctx.Err() != nil {
+			return statusKilled
+		}
+		if interrupted && b.s.hasPTY {
+			t.raw("^C\r\n")
+		}
+		if b.runner.Exited() {
+			if b.s.hasPTY {
+				t.raw("logout\r\n")
+			}
+			return status
+		}
+		b.last = status
+	}
+}
+
+// hasBackground tells whether a script leaves jobs behind, which live on in its
+// context.
+func hasBackground(file *syntax.File) bool {
+	found := false
+	syntax.Walk(file, func(n syntax.Node) bool {
+		if stmt, ok := n.(*syntax.Stmt); ok && stmt.Background {
+			found = true
+		}
+		return !found
+	})
+	return found
+}
+
+// readScript reads lines until they make a whole command. With an error that
+// comes with a script, the script is at fault and not the terminal.
+func (b *bash) readScript(t *terminal) (string, *syntax.File, error) {
+	var script strings.Builder
+	ask := b.prompt(b)
+	for {
+		line, err := t.readLine(b.s.ctx, ask, lineOptions{})
+		if err != nil {
+			return "", nil, err
+		}
+		script.WriteString(line + "\n")
+		file, err := b.parser.Parse(strings.NewReader(script.String()), "bash")
+		if err == nil || !syntax.IsIncomplete(err) || script.Len() > maxLine {
+			return script.String(), file, err
+		}
+		ask = "> "
+	}
+}
+
+// dir is the shell's present directory, as prompts show it.
+func (b *bash) dir() string {
+	home := b.s.dev.persona.home(b.s.user)
+	dir := slashed(b.runner.Dir)
+	if dir == home {
+		return "~"
+	}
+	return dir
+}
+
+// sleep waits as the program of that name does.
+func (c *call) sleep(d time.Duration) int {
+	if err := flush(c.out); err != nil {
+		return 1
+	}
+	if pause(c.ctx, d) != nil {
+		return 130
+	}
+	return 0
+}
