@@ -18,8 +18,9 @@ type message struct {
 	how    outcome
 }
 
-// errStopping is the cause that runners see when fleetd stops.
-var errStopping = fault.New(fault.Canceled, "fleetd is stopping")
+// ErrStopping is the cause that runners see when fleetd stops: the work will be
+// handed out again, unlike that of a job that was canceled.
+var ErrStopping = fault.New(fault.Canceled, "fleetd is stopping")
 
 // Run hands out work until ctx ends. Then it hands out no more, cancels what
 // runs (the cause says that fleetd stops), waits for it, and returns nil: work
@@ -55,7 +56,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		select {
 		case <-done:
 			done = nil
-			stop(errStopping)
+			stop(ErrStopping)
 		case <-timer.C:
 		case <-e.mail.ready:
 			for _, m := range e.mail.take() {

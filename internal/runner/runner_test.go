@@ -72,25 +72,54 @@ func TestOnceOnly(t *testing.T) {
 	}
 }
 
-// An act that is stopped in the middle leaves a device whose state is not proven.
+// An act that is stopped in the middle leaves a device whose state is not proven:
+// a person has to look, unless fleetd will by itself when it starts again.
 func TestStoppedDuringOnceOnlyAct(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	r := newNetwork().runner(operation.Step{Name: "reload", Once: true,
-		Observe: func(context.Context, operation.Env) (operation.Observation, error) {
-			return operation.Observation{Verdict: operation.Needed}, nil
-		},
-		Act: func(ctx context.Context, _ operation.Env) error {
-			cancel()
-			return ctx.Err()
-		}})
-	j := &runnertest.Recorder{}
-	got := r.Run(ctx, unit("a", "a"), j).Tasks["a"]
-	if got.State != jobs.Attention || !strings.Contains(got.Failure.Message, "reload, which may have been done") {
-		t.Errorf("%s, %+v", got.State, got.Failure)
+	for cause, want := range map[error]jobs.State{
+		fault.New(fault.Canceled, "canceled by ann"): jobs.Attention,
+		jobs.ErrStopping: jobs.Canceled,
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		r := newNetwork().runner(operation.Step{Name: "reload", Once: true,
+			Observe: func(context.Context, operation.Env) (operation.Observation, error) {
+				return operation.Observation{Verdict: operation.Needed}, nil
+			},
+			Act: func(ctx context.Context, _ operation.Env) error {
+				cancel(cause)
+				return ctx.Err()
+			}})
+		j := &runnertest.Recorder{}
+		got := r.Run(ctx, unit("a", "a"), j).Tasks["a"]
+		if got.State != want {
+			t.Errorf("%v: %s, %+v", cause, got.State, got.Failure)
+		}
+		if want == jobs.Attention && !strings.Contains(got.Failure.Message, "reload, which may have been done") {
+			t.Errorf("%v: %+v", cause, got.Failure)
+		}
+		if len(j.Entries(jobs.EntryOutcome)) != 1 {
+			t.Error("the outcome was not written")
+		}
 	}
-	if len(j.Entries(jobs.EntryOutcome)) != 1 {
-		t.Error("the outcome was not written")
+}
+
+// What no device shows is done when the journal does not know of it, and else
+// never again.
+func TestOnceOnlyWithoutObservation(t *testing.T) {
+	t.Parallel()
+	for want, history := range map[jobs.State][]jobs.Entry{
+		jobs.Succeeded: {{Kind: jobs.EntryStep, Step: "run"}},
+		jobs.Attention: {{Kind: jobs.EntryStep, Step: "run"}, {Kind: jobs.EntryIntent, Step: "run"}},
+	} {
+		acts := 0
+		r := newNetwork().runner(operation.Step{Name: "run", Once: true,
+			Act: func(context.Context, operation.Env) error { acts++; return nil }})
+		work := unit("a", "a")
+		work.History = history
+		got := r.Run(t.Context(), work, &runnertest.Recorder{}).Tasks["a"]
+		if got.State != want || acts != map[jobs.State]int{jobs.Succeeded: 1}[want] {
+			t.Errorf("%s after %d acts, %+v; want %s", got.State, acts, got.Failure, want)
+		}
 	}
 }
 

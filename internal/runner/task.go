@@ -34,6 +34,14 @@ func (t *task) step(ctx context.Context, s operation.Step) error {
 	if err := t.journal.Step(ctx, s.Name); err != nil {
 		return err
 	}
+	if s.Once && s.Observe == nil {
+		// No device shows whether it was done; only the journal keeps it from being
+		// done twice.
+		if t.intents[s.Name] {
+			return inconclusive(s, operation.Observation{Detail: "no device shows it"}, true)
+		}
+		return t.act(ctx, s, operation.Observation{})
+	}
 	seen, err := t.observe(ctx, s)
 	if err != nil {
 		return err
@@ -93,7 +101,9 @@ func (t *task) act(ctx context.Context, s operation.Step, seen operation.Observa
 		if jerr := t.journal.Outcome(octx, s.Name, outcome(err), err); jerr != nil {
 			err = errors.Join(err, jerr)
 		}
-		if err != nil && ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), jobs.ErrStopping) {
+			// Nobody will look at the device again by himself. When fleetd stops, the
+			// next start does.
 			return &attention{fault.Wrap(fault.Canceled, "stopped during "+s.Name+", which may have been done", err)}
 		}
 	}
