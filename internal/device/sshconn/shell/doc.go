@@ -16,27 +16,26 @@
 // An answer begins with the echo of the line that was typed and ends with the
 // prompt, at the end of everything received. A prompt is a line that matches a
 // mode's pattern and is, apart from the parts that the definition lets vary,
-// the prompt learned at login. That alone is not proof: output may hold the very
-// same line, and a read may end just there. Two checks make it one.
+// the prompt learned at login. That alone is no proof: output may hold the very
+// same line, and a read may end just there.
 //
-//   - The answer to a command of a caller is confirmed before it is returned. An
-//     empty return is typed at the supposed prompt, and nothing but one more
-//     prompt may follow. A device that was still writing writes on instead; the
-//     supposed prompt is then output like the rest, and the search goes on. A
-//     confirmation costs one turn, and no waiting.
-//   - Where there is reason to doubt (a prompt-like line was seen in this answer,
-//     a prompt arrived in pieces or behind other text, an earlier supposed prompt
-//     was none) the device must also be quiet before and after the return, for
-//     twice the longest pause that it has made in this answer.
+// So the answer to a caller's command is confirmed before it is returned. At the
+// supposed prompt a marked return is typed: some blanks, in a number that changes
+// each time, and a line end. A device that waits there shows the prompt with just
+// these blanks behind it, and then one more prompt. A device that was still
+// writing writes on instead; the supposed prompt is output like the rest, and the
+// mark turns up when the command line comes to read it, at the true end. Either
+// way output ends where the marked line begins. This costs one turn and no
+// waiting, whatever the output looks like and however it is cut into reads.
+//
+// A device that does not echo blanks is found out by its first answer. There the
+// prompts are counted, and it must be silent for twice the longest pause that it
+// has made in this answer.
 //
 // Steps of our own, whose output nobody gets (logging in, changing modes, turning
 // the pager off), need no confirmation: should their answer have been cut short,
 // the next line's echo does not come first and the shell fails. For the same
 // reason the rest of one answer can never be taken for the next one's.
-//
-// What stays possible is a device that stops, without a line end, exactly behind
-// a line equal to its prompt, goes on after the return with nothing but a second
-// such line, and stops there again.
 //
 // After a timeout, a cancelled call or a broken connection the shell is
 // discarded: a late answer has nowhere to arrive.

@@ -15,6 +15,13 @@ const (
 // that is too narrow breaks the line. An editor that draws its line again (with
 // backspaces, or CR and the prompt) is followed by drawing the line as well.
 func matchEcho(got []byte, line, prompt string) (int, echoState) {
+	// Nothing but white space may go on for ever.
+	if most := 4*(len(line)+len(prompt)) + maxPrompt; len(got) > most {
+		if n, state := matchEcho(got[:most], line, prompt); state != echoPartial {
+			return n, state
+		}
+		return 0, echoOther
+	}
 	want := squeeze([]byte(line))
 	i := 0
 	for ; len(want) > 0 && i < len(got); i++ {
@@ -43,9 +50,6 @@ func matchEcho(got []byte, line, prompt string) (int, echoState) {
 func matchDrawn(got []byte, line, prompt string) (int, echoState) {
 	end := bytes.IndexByte(got, '\n')
 	if end < 0 {
-		if len(got) > 4*(len(line)+len(prompt))+maxPrompt {
-			return 0, echoOther
-		}
 		return 0, echoPartial
 	}
 	drawn := squeeze(draw(got[:end]))

@@ -2,6 +2,7 @@ package shell
 
 import (
 	"bytes"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -18,17 +19,14 @@ type exchange struct {
 	start  int // where the output begins on the screen
 	end    int // where it ends, once that is known
 
-	doubt   bool // see the package comment
-	scanned int  // lines before this one were looked at for prompts
-	sent    int  // returns typed to confirm
-	probe   int  // where the prompt stands that the last of them was typed at; -1 for nowhere
-	replied int  // the line of the last question answered; -1 for none
+	marks   []int // blanks in the marked returns typed, one number for each
+	replied int   // the line of the last question answered; -1 for none
 
 	got answer
 }
 
 func (t *terminal) newExchange(line string) *exchange {
-	return &exchange{t: t, line: line, probe: -1, replied: -1, end: -1}
+	return &exchange{t: t, line: line, replied: -1, end: -1}
 }
 
 // place is what the end of everything received looks like.
@@ -102,13 +100,13 @@ func (x *exchange) pending() bool {
 	}
 }
 
-// advance keeps up with what was received: the echo, the cap, prompt-like lines.
+// advance keeps up with what was received: the echo and the cap.
 func (x *exchange) advance() error {
 	s := &x.t.screen
 	if !x.echoed {
 		switch n, state := matchEcho(s.buf, x.line, x.t.prompt); state {
 		case echoWhole:
-			x.echoed, x.start, x.scanned = true, n, n
+			x.echoed, x.start = true, n
 		case echoOther:
 			return errEcho
 		}
@@ -119,33 +117,7 @@ func (x *exchange) advance() error {
 		x.end = min(len(s.buf), x.start+limit)
 		return errTooLarge
 	}
-	if x.echoed && x.t.known != "" {
-		x.scan()
-	}
 	return nil
-}
-
-// scan looks for complete lines that are the prompt or begin with it. They are
-// output; seeing one means that another may be taken for the end.
-func (x *exchange) scan() {
-	s := &x.t.screen
-	prompt := []byte(strings.TrimRight(x.t.prompt, " "))
-	for !x.doubt && x.scanned < s.last {
-		i := bytes.Index(s.buf[x.scanned:s.last], []byte(x.t.anchor))
-		if i < 0 {
-			break
-		}
-		i += x.scanned
-		from := bytes.LastIndexByte(s.buf[:i], '\n') + 1
-		to := i + bytes.IndexByte(s.buf[i:], '\n')
-		line := s.buf[from:to]
-		confirms := x.probe >= 0 && from >= x.probe // our own return's doing
-		if !confirms && (bytes.HasPrefix(line, prompt) || x.t.isPrompt(line)) {
-			x.doubt = true
-		}
-		x.scanned = to + 1
-	}
-	x.scanned = max(x.scanned, s.last)
 }
 
 // look says what the last line is.
@@ -177,15 +149,16 @@ func (x *exchange) asked() *question {
 	return &x.t.plan.questions[i]
 }
 
-// Bounds of the quiet time.
+// Bounds of the time for which a device must be silent to be believed.
 const (
 	minQuiet = 20 * time.Millisecond
 	maxQuiet = 5 * time.Second
 )
 
-// quiet is how long this device must be silent to be believed.
-func (x *exchange) quiet() time.Duration {
-	return min(max(2*x.t.screen.pause, minQuiet), maxQuiet)
+// quiet is that time for this device: twice the longest pause that it has made
+// in this answer.
+func (x *exchange) quiet(atLeast time.Duration) time.Duration {
+	return min(max(2*x.t.screen.pause, atLeast), maxQuiet)
 }
 
 // confirm makes sure that the device waits at the prompt that stands at the end.
@@ -194,42 +167,33 @@ func (x *exchange) confirm() (done bool, err error) {
 		return false, nil
 	}
 	s := &x.t.screen
-	at := x.t.findPrompt(s.tail())
 	if !x.needsProof() {
-		x.end = s.last + at
-		x.finish()
-		return true, nil
+		return x.finish(s.last + x.t.findPrompt(s.tail())), nil
 	}
-	x.doubt = x.doubt || s.pieces || at > 0 || s.cleaner.Held() > 0
-
+	if at, ok := x.marked(); ok {
+		x.t.echoes = echoesBlanks
+		return x.finish(at), nil
+	}
+	if len(x.marks) == 0 {
+		return false, x.mark()
+	}
+	// A return is on its way, unless the device threw away what was typed while it
+	// was writing, or its answer is there and shows no mark.
+	patience := map[blankEcho]time.Duration{echoesUnknown: 250 * time.Millisecond, echoesNone: minQuiet, echoesBlanks: 2 * time.Second}
+	if more, err := x.wait(x.quiet(patience[x.t.echoes])); more || err != nil {
+		return false, err
+	}
 	first, found := x.prompts()
-	if x.probe >= 0 && first <= x.probe {
-		// Nothing but prompts behind the one that the return was typed at. Each
-		// return typed so far brings one.
-		if found < 1+x.sent {
-			_, err := x.wait(0)
-			return false, err
-		}
-		if again, err := x.unsettled(); again || err != nil {
-			return false, err
-		}
-		x.end = first
-		x.finish()
-		return true, nil
-	}
-	if x.sent > 0 {
-		x.doubt = true // an earlier prompt was none
-	}
-	if again, err := x.unsettled(); again || err != nil {
+	switch {
+	case x.t.echoes == echoesBlanks:
+		return false, x.mark()
+	case found > len(x.marks):
+		x.t.echoes = echoesNone
+		return x.finish(first), nil
+	default:
+		_, err := x.wait(0)
 		return false, err
 	}
-	x.probe = s.last + at
-	x.sent++
-	if err := x.t.write("\n"); err != nil {
-		return false, err
-	}
-	_, err = x.wait(0)
-	return false, err
 }
 
 // needsProof reports whether the answer goes to a caller. The login needs proof
@@ -240,62 +204,101 @@ func (x *exchange) needsProof() bool {
 		return x.t.terms.confirm
 	}
 	s := &x.t.screen
-	return x.sent > 0 || s.pieces || len(bytes.TrimSpace(s.buf[:s.last])) > 0
+	return len(x.marks) > 0 || len(bytes.TrimSpace(s.buf[:s.last])) > 0
 }
 
-// unsettled waits for silence where there is doubt, and reports whether the
-// device broke it.
-func (x *exchange) unsettled() (bool, error) {
-	if !x.doubt {
-		return x.pending(), nil
+// mark types a return with a number of blanks before it that no other return of
+// this exchange has, and waits for something to come of it.
+func (x *exchange) mark() error {
+	const most = 12
+	x.t.blanks = x.t.blanks%most + 2
+	x.marks = append(x.marks, x.t.blanks)
+	if err := x.t.write(strings.Repeat(" ", x.t.blanks) + "\n"); err != nil {
+		return err
 	}
-	return x.wait(x.quiet())
+	_, err := x.wait(0)
+	return err
 }
 
-// prompts walks back over the prompts that end the screen, blank lines between
-// them aside, at most as many as the returns typed account for. It gives where
-// the first of them begins.
+// marked looks for the echo of the last marked return: the prompt with its
+// blanks, and nothing behind it but the prompt that now stands at the end. It
+// gives where the first of the marked lines begins, which is where output ends.
+func (x *exchange) marked() (at int, ok bool) {
+	for from, line := range x.linesBack() {
+		rest := bytes.TrimRight(line, " ")
+		switch blanks := len(line) - len(rest); {
+		case len(rest) == 0:
+			continue // some print an empty line before their prompt
+		case !slices.ContainsFunc(x.marks, func(n int) bool { return blanks == n || blanks == n+1 }):
+			return at, ok
+		default:
+			begin := x.t.findPrompt(append(slices.Clone(rest), x.blank()...))
+			if begin < 0 {
+				return at, ok
+			}
+			at = from + begin
+			last := x.marks[len(x.marks)-1]
+			ok = ok || blanks == last || blanks == last+1
+			if begin > 0 {
+				return at, ok
+			}
+		}
+	}
+	return at, ok
+}
+
+// prompts walks back over the prompts that end the screen, at most as many as the
+// returns typed account for, and gives where the first of them begins.
 func (x *exchange) prompts() (first, found int) {
-	buf := x.t.screen.buf
-	first = len(buf)
-	for end := len(buf); found <= x.sent; {
-		from := x.start
-		if i := bytes.LastIndexByte(buf[x.start:end], '\n'); i >= 0 {
-			from += i + 1
+	first, found = x.t.screen.last+x.t.findPrompt(x.t.screen.tail()), 1
+	for from, line := range x.linesBack() {
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
 		}
-		line := buf[from:end]
-		if found > 0 {
-			line = restoreBlank(line, x.t.blank)
+		begin := x.t.findPrompt(append(bytes.TrimRight(slices.Clone(line), " "), x.blank()...))
+		if begin < 0 {
+			break
 		}
-		if len(bytes.TrimSpace(line)) > 0 {
-			at := x.t.findPrompt(line)
-			if at < 0 {
-				return first, found
-			}
-			first = from + at
-			found++
-			if at > 0 {
-				return first, found
-			}
+		first = from + begin
+		if found++; begin > 0 || found > len(x.marks) {
+			break
 		}
-		if from <= x.start {
-			return first, found
-		}
-		end = from - 1
 	}
 	return first, found
 }
 
-// restoreBlank gives a line the trailing white space of the prompt: some devices
-// take it away when a return is typed behind it.
-func restoreBlank(line []byte, blank string) []byte {
-	return append(slices.Clone(bytes.TrimRight(line, " ")), blank...)
+// blank is the white space that ends the prompt; before it is known, the one that
+// stands at the end.
+func (x *exchange) blank() string {
+	if x.t.known != "" {
+		return trailingBlank(x.t.prompt)
+	}
+	return trailingBlank(string(x.t.screen.tail()))
 }
 
-// finish records the prompt that the device waits at.
-func (x *exchange) finish() {
-	s := &x.t.screen
-	x.t.arrived(s.tail()[x.t.findPrompt(s.tail()):])
+// linesBack goes through the complete lines of the output from the last to the
+// first, with the offset of each.
+func (x *exchange) linesBack() iter.Seq2[int, []byte] {
+	buf := x.t.screen.buf
+	return func(yield func(int, []byte) bool) {
+		for end := x.t.screen.last; end > x.start; {
+			line := buf[x.start : end-1]
+			from := x.start + bytes.LastIndexByte(line, '\n') + 1
+			if !yield(from, buf[from:end-1]) {
+				return
+			}
+			end = from
+		}
+	}
+}
+
+// finish records that output ends at an offset and which prompt the device waits
+// at.
+func (x *exchange) finish(end int) bool {
+	x.end = end
+	tail := x.t.screen.tail()
+	x.t.arrived(tail[x.t.findPrompt(tail):])
+	return true
 }
 
 // answer gives what came, complete or not.
@@ -318,7 +321,7 @@ func (x *exchange) answer() answer {
 // turnPage answers a pager. A line of output that looks like one goes on, and a
 // pager waits, so it must be quiet first.
 func (x *exchange) turnPage() error {
-	if more, err := x.wait(x.quiet()); more || err != nil {
+	if more, err := x.wait(x.quiet(minQuiet)); more || err != nil {
 		return err
 	}
 	s := &x.t.screen
@@ -334,7 +337,7 @@ const maxQuestions = 20
 // reply answers a question: as the caller said, with the secret where one was
 // offered, else with the answer that changes nothing.
 func (x *exchange) reply() error {
-	if more, err := x.wait(x.quiet()); more || err != nil {
+	if more, err := x.wait(x.quiet(minQuiet)); more || err != nil {
 		return err
 	}
 	q := x.asked()

@@ -127,22 +127,3 @@ func (p *plan) identity(prompt string) string {
 	}
 	return strings.TrimSpace(prompt)
 }
-
-// anchor is the longest part of a prompt that does not vary: a cheap test for
-// lines that are worth a closer look.
-func (p *plan) anchor(prompt string) string {
-	best, from := "", 0
-	consider := func(part string) {
-		if part = strings.TrimSpace(part); len(part) > len(best) {
-			best = part
-		}
-	}
-	if p.varying != nil {
-		for _, m := range p.varying.FindAllStringIndex(prompt, -1) {
-			consider(prompt[from:m[0]])
-			from = m[1]
-		}
-	}
-	consider(prompt[from:])
-	return best
-}

@@ -24,7 +24,7 @@ func startReader(src io.Reader) *reader {
 func (r *reader) run(src io.Reader) {
 	defer close(r.done)
 	var bufs [2][]byte
-	for i := 0; ; i ^= 1 {
+	for i := 0; ; {
 		if bufs[i] == nil {
 			bufs[i] = make([]byte, readSize)
 		}
@@ -32,6 +32,7 @@ func (r *reader) run(src io.Reader) {
 		if n > 0 {
 			select {
 			case r.chunks <- bufs[i][:n]:
+				i ^= 1 // the other one is free again, as its reader came back for more
 			case <-r.quit:
 				return
 			}

@@ -11,10 +11,9 @@ import (
 type screen struct {
 	cleaner device.Cleaner
 	buf     []byte
-	raw     int  // bytes received
-	last    int  // where the last, unterminated line begins in buf
-	pieces  bool // the last line arrived in more than one read
-	erase   int  // where a pager's prompt stood whose erasure is awaited; -1 for nowhere
+	raw     int // bytes received
+	last    int // where the last, unterminated line begins in buf
+	erase   int // where a pager's prompt stood whose erasure is awaited; -1 for nowhere
 
 	fed   time.Time     // of the last read
 	pause time.Duration // the longest between two reads
@@ -44,9 +43,7 @@ func (s *screen) feed(chunk []byte, now time.Time) {
 		s.dropErasure()
 	}
 	if i := bytes.LastIndexByte(s.buf[before:], '\n'); i >= 0 {
-		s.last, s.pieces = before+i+1, false
-	} else if before > s.last && len(s.buf) > before {
-		s.pieces = true
+		s.last = before + i + 1
 	}
 }
 

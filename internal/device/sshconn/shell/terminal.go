@@ -44,14 +44,24 @@ type terminal struct {
 	prompt string // the last one, with its trailing space
 	mode   string
 	known  string // identity of the prompt learned at login; "" before
-	blank  string // the white space that ends it
-	anchor string // see plan.anchor; of the last prompt
+
+	echoes blankEcho
+	blanks int // in the last marked return
 
 	terms terms  // of the call in progress
 	last  answer // of the last line typed
 
 	closing sync.Once
 }
+
+// blankEcho says whether blanks typed at the prompt come back.
+type blankEcho int
+
+const (
+	echoesUnknown blankEcho = iota
+	echoesBlanks
+	echoesNone
+)
 
 // terms are what holds for the lines of one call.
 type terms struct {
@@ -87,6 +97,7 @@ func (t *terminal) hangUp() (err error) {
 }
 
 func (t *terminal) write(text string) error {
+	t.screen.fed = time.Now() // until now it was we who paused
 	if _, err := io.WriteString(t.ch, text); err != nil {
 		select {
 		case <-t.terms.done:
@@ -106,7 +117,6 @@ func (t *terminal) login() error {
 		return err
 	}
 	t.known = t.plan.identity(t.prompt)
-	t.blank = t.prompt[len(strings.TrimRight(t.prompt, " ")):]
 	return nil
 }
 
@@ -138,7 +148,7 @@ func (t *terminal) unasked() bool {
 func (t *terminal) settle() error {
 	const quiet = 100 * time.Millisecond
 	x := t.newExchange("")
-	x.echoed, x.doubt = true, true
+	x.echoed = true
 	for {
 		more, err := x.wait(quiet)
 		if err != nil {
@@ -156,6 +166,9 @@ func (t *terminal) settle() error {
 	return x.run()
 }
 
+// trailingBlank is the white space that ends a prompt.
+func trailingBlank(prompt string) string { return prompt[len(strings.TrimRight(prompt, " ")):] }
+
 // isPrompt reports whether a whole line is the prompt, apart from what varies.
 // Before the login is done every mode's prompt is.
 func (t *terminal) isPrompt(line []byte) bool {
@@ -163,7 +176,7 @@ func (t *terminal) isPrompt(line []byte) bool {
 		return false
 	}
 	return t.known == "" ||
-		bytes.HasSuffix(line, []byte(t.blank)) && t.plan.identity(string(line)) == t.known
+		bytes.HasSuffix(line, []byte(trailingBlank(t.prompt))) && t.plan.identity(string(line)) == t.known
 }
 
 // findPrompt gives the place in line where the prompt begins, or -1: the whole
@@ -184,10 +197,7 @@ func (t *terminal) findPrompt(line []byte) int {
 
 // arrived records the prompt that ended an answer.
 func (t *terminal) arrived(prompt []byte) {
-	if string(prompt) == t.prompt {
-		return
+	if string(prompt) != t.prompt {
+		t.prompt, t.mode = string(prompt), t.plan.modeOf(prompt)
 	}
-	t.prompt = string(prompt)
-	t.mode = t.plan.modeOf(prompt)
-	t.anchor = t.plan.anchor(t.prompt)
 }

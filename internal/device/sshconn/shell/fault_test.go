@@ -1,0 +1,461 @@
+package shell_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"capfleet/internal/device"
+	"capfleet/internal/device/sshconn/shell"
+	"capfleet/internal/fault"
+)
+
+func wantKind(t *testing.T, err error, kind fault.Kind) {
+	t.Helper()
+	if !fault.Is(err, kind) {
+		t.Fatalf("error %v is %s, want %s", err, fault.KindOf(err), kind)
+	}
+}
+
+// Whatever the size, a byte costs the same. Not parallel, as the time is taken.
+func TestLargeOutput(t *testing.T) {
+	took := func(n int) time.Duration {
+		text := lines(n)
+		sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){"show log": prints(text)}})
+		run(t, sh, device.Command{Line: "show log"}) // the buffer has its size
+		started := time.Now()
+		out := run(t, sh, device.Command{Line: "show log"})
+		if out.Text != text {
+			t.Fatalf("%d bytes came, %d were sent", len(out.Text), len(text))
+		}
+		return time.Since(started)
+	}
+	small, large := took(1<<20/82), took(10<<20/82)
+	if large > 40*small { // quadratic would be 100
+		t.Errorf("1 MB took %v, 10 MB took %v", small, large)
+	}
+	t.Logf("1 MB took %v, 10 MB took %v", small, large)
+}
+
+// A device that floods is cut off at the cap, and the shell with it. Not
+// parallel, as the memory is counted.
+func TestFlood(t *testing.T) {
+	block := crlf(lines(500))
+	sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+		"show log": func(_ *cli, b *box) {
+			for {
+				if _, err := b.conn.Write([]byte(block)); err != nil {
+					return
+				}
+			}
+		},
+	}})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	out, err := sh.Run(t.Context(), device.Command{Line: "show log", MaxBytes: 1 << 20})
+	runtime.ReadMemStats(&after)
+	wantKind(t, err, fault.TooLarge)
+	if !out.Truncated || len(out.Text) != 1<<20 || !strings.HasPrefix(out.Text, "2026-03-14T15:09:26Z kernel") {
+		t.Errorf("truncated %v, %d bytes", out.Truncated, len(out.Text))
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20 {
+		t.Errorf("%d bytes were allocated for a cap of 1 MiB", used)
+	}
+	_, err = sh.Run(t.Context(), device.Command{Line: "show version"})
+	wantKind(t, err, fault.Disconnected)
+}
+
+// An answer that is complete, but over the cap, is an error as well; the shell
+// stays in step.
+func TestOverTheCap(t *testing.T) {
+	t.Parallel()
+	sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){"show log": prints("12345\n"), "show it": prints("it\n")}})
+	out, err := sh.Run(t.Context(), device.Command{Line: "show log", MaxBytes: 3})
+	wantKind(t, err, fault.TooLarge)
+	if out.Text != "123" || !out.Truncated {
+		t.Errorf("output %q, truncated %v", out.Text, out.Truncated)
+	}
+	if got := run(t, sh, device.Command{Line: "show it"}).Text; got != "it\n" {
+		t.Errorf("the next command's output is %q", got)
+	}
+}
+
+// A byte a second is slow, not wrong.
+func TestDrip(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		text := "  Bytes Total 43980.5\r\n  Bytes Free 2199.1\r\n"
+		sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+			"show it": func(_ *cli, b *box) { b.drip(text, time.Second) },
+		}})
+		if got := run(t, sh, device.Command{Line: "show it", Timeout: time.Hour}).Text; got != strings.ReplaceAll(text, "\r", "") {
+			t.Errorf("output %q", got)
+		}
+		_, err := sh.Run(t.Context(), device.Command{Line: "show it", Timeout: 5 * time.Second})
+		wantKind(t, err, fault.Timeout)
+	})
+}
+
+func TestDrop(t *testing.T) {
+	t.Parallel()
+	sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+		"show log": func(_ *cli, b *box) {
+			b.write("half of the out")
+			_ = b.conn.Close()
+		},
+	}})
+	out, err := sh.Run(t.Context(), device.Command{Line: "show log"})
+	wantKind(t, err, fault.Disconnected)
+	if out.Text != "half of the out" {
+		t.Errorf("output %q", out.Text)
+	}
+	_, err = sh.Run(t.Context(), device.Command{Line: "show log"})
+	wantKind(t, err, fault.Disconnected)
+}
+
+// A prompt that is cut off with the connection is none.
+func TestDropBehindPrompt(t *testing.T) {
+	t.Parallel()
+	sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+		"show log": func(_ *cli, b *box) {
+			b.write("one\r\nlon-probe-01 # ")
+			_ = b.conn.Close()
+		},
+	}})
+	_, err := sh.Run(t.Context(), device.Command{Line: "show log"})
+	wantKind(t, err, fault.Disconnected)
+}
+
+// A server that never speaks, or speaks and shows no prompt.
+func TestMute(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ says, told string }{
+		"silent":         {"", "the device wrote nothing"},
+		"no prompt":      {"Welcome\r\n", "no prompt follows"},
+		"another prompt": {"Welcome\r\nBoot Loader>", `"Boot Loader>"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ch, _ := newBox(t, func(b *box) {
+					b.write(c.says)
+					b.until("never")
+				})
+				started := time.Now()
+				_, err := openOn(t, ch)
+				wantKind(t, err, fault.Timeout)
+				if d := time.Since(started); d != 30*time.Second {
+					t.Errorf("it took %v", d)
+				}
+				if fault.StageOf(err) != "prompt" || !strings.Contains(err.Error(), c.told) {
+					t.Errorf("stage %q, error %v", fault.StageOf(err), err)
+				}
+			})
+		})
+	}
+}
+
+// After a timeout the late answer must not become the next command's.
+func TestNoCrossTalk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+			"show slow": func(_ *cli, b *box) {
+				time.Sleep(time.Minute)
+				b.write("slow\r\n")
+			},
+			"show fast": prints("fast\n"),
+		}})
+		_, err := sh.Run(t.Context(), device.Command{Line: "show slow", Timeout: time.Second})
+		wantKind(t, err, fault.Timeout)
+		time.Sleep(2 * time.Minute)
+		out, err := sh.Run(t.Context(), device.Command{Line: "show fast"})
+		wantKind(t, err, fault.Disconnected)
+		if out.Text != "" {
+			t.Errorf("output %q", out.Text)
+		}
+	})
+}
+
+// Without a timeout in between either: each answer belongs to its command.
+func TestConcurrentCallers(t *testing.T) {
+	t.Parallel()
+	commands := map[string]func(*cli, *box){}
+	for _, n := range []string{"a", "b", "c", "d"} {
+		commands["show "+n] = prints("this is " + n + "\n")
+	}
+	sh, _ := open(t, &cli{commands: commands})
+	var all sync.WaitGroup
+	for _, n := range []string{"a", "b", "c", "d"} {
+		all.Go(func() {
+			for range 25 {
+				out, err := sh.Run(t.Context(), device.Command{Line: "show " + n})
+				if err != nil || out.Text != "this is "+n+"\n" {
+					t.Errorf("show %s gave %q, %v", n, out.Text, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A caller that waits for its turn gives up when its own context ends, and the
+// one at work is not disturbed.
+func TestWaitingCallerGivesUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+			"show slow": func(_ *cli, b *box) { time.Sleep(10 * time.Second); b.write("slow\r\n") },
+		}})
+		var first sync.WaitGroup
+		first.Go(func() {
+			if out, err := sh.Run(t.Context(), device.Command{Line: "show slow"}); err != nil || out.Text != "slow\n" {
+				t.Errorf("output %q, %v", out.Text, err)
+			}
+		})
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := sh.Run(ctx, device.Command{Line: "show slow"})
+		wantKind(t, err, fault.Timeout)
+		first.Wait()
+	})
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	reached := make(chan struct{})
+	sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+		"show slow": func(_ *cli, b *box) {
+			b.write("begun\r\n")
+			close(reached)
+			b.until("never")
+		},
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	var ended time.Time
+	go func() {
+		<-reached
+		ended = time.Now()
+		cancel()
+	}()
+	_, err := sh.Run(ctx, device.Command{Line: "show slow"})
+	if d := time.Since(ended); d > 100*time.Millisecond {
+		t.Errorf("it took %v to stop", d)
+	}
+	wantKind(t, err, fault.Canceled)
+	_, err = sh.Run(t.Context(), device.Command{Line: "show it"})
+	wantKind(t, err, fault.Disconnected)
+	if strings.Contains(err.Error(), "never") {
+		t.Error(err)
+	}
+}
+
+// A context that had ended before costs nothing.
+func TestCancelledBefore(t *testing.T) {
+	t.Parallel()
+	sh, b := open(t, &cli{commands: map[string]func(*cli, *box){"show it": prints("it\n")}})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	typed := len(b.lines())
+	_, err := sh.Run(ctx, device.Command{Line: "show it"})
+	wantKind(t, err, fault.Canceled)
+	if len(b.lines()) != typed {
+		t.Errorf("typed %q", b.lines()[typed:])
+	}
+	run(t, sh, device.Command{Line: "show it"})
+}
+
+// A device that takes nothing in: the write itself has to end.
+func TestStuckWrite(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		near := &stuck{release: make(chan struct{}), says: "lon-probe-01 # "}
+		_, err := openOn(t, near)
+		wantKind(t, err, fault.Timeout)
+	})
+}
+
+type stuck struct {
+	once    sync.Once
+	release chan struct{}
+	says    string
+}
+
+func (s *stuck) Read(p []byte) (int, error) {
+	if s.says != "" {
+		n := copy(p, s.says)
+		s.says = s.says[n:]
+		return n, nil
+	}
+	<-s.release
+	return 0, errors.New("closed")
+}
+
+func (s *stuck) Write([]byte) (int, error) {
+	<-s.release
+	return 0, errors.New("closed")
+}
+
+func (s *stuck) Close() error {
+	s.once.Do(func() { close(s.release) })
+	return nil
+}
+
+// Closing is quick and leaves nothing: goleak watches the whole package.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	var closing time.Duration
+	for range 100 {
+		ch, _ := newBox(t, (&cli{}).run)
+		sh, err := shell.Open(t.Context(), ch, osm(t), options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := time.Now()
+		closed(t, sh)
+		closed(t, sh)
+		closing += time.Since(started)
+		_, err = sh.Run(t.Context(), device.Command{Line: "show it"})
+		wantKind(t, err, fault.Disconnected)
+	}
+	if closing > 100*20*time.Millisecond {
+		t.Errorf("closing 100 shells took %v", closing)
+	}
+}
+
+// A command under way ends when the shell is closed.
+func TestCloseDuringRun(t *testing.T) {
+	t.Parallel()
+	reached := make(chan struct{})
+	sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+		"show slow": func(_ *cli, b *box) { close(reached); b.until("never") },
+	}})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		_, err := sh.Run(t.Context(), device.Command{Line: "show slow"})
+		if !fault.Is(err, fault.Disconnected) {
+			t.Errorf("error %v", err)
+		}
+	})
+	<-reached
+	closed(t, sh)
+	ended.Wait()
+}
+
+// The polite farewell is typed, and not waited for.
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	said := make(chan bool, 1)
+	c := &cli{commands: map[string]func(*cli, *box){"exit": func(_ *cli, b *box) { said <- true; b.until("never") }}}
+	ch, _ := newBox(t, c.run)
+	sh, err := shell.Open(t.Context(), ch, osm(t), options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed(t, sh)
+	<-said
+}
+
+// What a device writes unasked, a broadcast message say, is put aside.
+func TestUnasked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, text := range []string{"\r\nBroadcast message: going down\r\n", "\r\nmessage\r\nlon-probe-01 # ", "lon-probe-01 # "} {
+			c := &cli{commands: map[string]func(*cli, *box){"show it": prints("it\n")}}
+			sh, b := open(t, c)
+			run(t, sh, device.Command{Line: "show it"})
+			b.write(text)
+			synctest.Wait()
+			if got := run(t, sh, device.Command{Line: "show it"}).Text; got != "it\n" {
+				t.Errorf("after %q the output is %q", text, got)
+			}
+			if got := run(t, sh, device.Command{Line: "show it"}).Text; got != "it\n" {
+				t.Errorf("after %q the second output is %q", text, got)
+			}
+		}
+	})
+}
+
+// Something else in front of the echo: whose output it is cannot be told.
+func TestForeignText(t *testing.T) {
+	t.Parallel()
+	ch, _ := newBox(t, func(b *box) {
+		b.write("lon-probe-01 # ")
+		for line := range b.keys {
+			if line == "show it" {
+				b.write("the end of something else\r\nlon-probe-01 # ")
+			}
+			b.write(line + "\r\nit\r\nlon-probe-01 # ")
+		}
+	})
+	sh, err := openOn(t, ch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := sh.Run(t.Context(), device.Command{Line: "show it"})
+	wantKind(t, err, fault.Disconnected)
+	if out.Text != "" {
+		t.Errorf("output %q", out.Text)
+	}
+}
+
+// A device that shows no blanks at its prompt is found out, and worked with.
+func TestNoBlankEcho(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		outputs := []string{"it\r\n", "one\r\nlon-probe-01 # \r\ntwo\r\n", "", "one\r\nlon-probe-01 # \r\n"}
+		n := 0
+		ch, _ := newBox(t, func(b *box) {
+			b.write("lon-probe-01 # ")
+			for line := range b.keys {
+				b.write(strings.TrimSpace(line) + "\r\n")
+				if line == "show it" {
+					for part := range strings.SplitAfterSeq(outputs[n], "# ") {
+						b.write(part)
+						time.Sleep(time.Second)
+					}
+				}
+				b.write("lon-probe-01 # ")
+			}
+		})
+		sh, err := openOn(t, ch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n = range outputs {
+			if got := run(t, sh, device.Command{Line: "show it"}).Text; got != strings.ReplaceAll(outputs[n], "\r", "") {
+				t.Errorf("output %q, want %q", got, outputs[n])
+			}
+		}
+	})
+}
+
+// A device that throws away what is typed while it writes.
+func TestTypeaheadLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+			"show it": prints("it\n"),
+			"show log": func(_ *cli, b *box) {
+				b.write("one\r\nlon-probe-01 # ")
+				time.Sleep(time.Second)
+				<-b.keys
+				b.write("\r\ntwo\r\n")
+			},
+		}})
+		run(t, sh, device.Command{Line: "show it"}) // blanks are echoed: learned
+		if got := run(t, sh, device.Command{Line: "show log"}).Text; got != "one\nlon-probe-01 # \ntwo\n" {
+			t.Errorf("output %q", got)
+		}
+		if got := run(t, sh, device.Command{Line: "show it"}).Text; got != "it\n" {
+			t.Errorf("the next output %q", got)
+		}
+	})
+}
