@@ -68,6 +68,8 @@ type translator struct {
 	prev           previous
 	foldCase       bool
 	groups         int
+	depth          int      // of open groups
+	names          []string // of the groups so far
 }
 
 func (t *translator) emit(s string) { t.emitBoth(s, s) }
@@ -99,6 +101,9 @@ func (t *translator) run() *patternError {
 	for {
 		r, ok := t.next()
 		if !ok {
+			if t.depth > 0 {
+				return &patternError{"a ( without its )", `write \( for the character itself`}
+			}
 			return nil
 		}
 		var err *patternError
@@ -110,6 +115,10 @@ func (t *translator) run() *patternError {
 		case '(':
 			err = t.open()
 		case ')':
+			// Without the count, ")(?:" would leave the group that anchors it all.
+			if t.depth--; t.depth < 0 {
+				return &patternError{"a ) without its (", `write \) for the character itself`}
+			}
 			t.emit(")")
 			t.prev = atom
 		case '|':
@@ -190,7 +199,7 @@ func (t *translator) brace() *patternError {
 	}
 	for _, n := range []string{low, high} {
 		if v, err := strconv.Atoi(n); n != "" && (err != nil || v > maxRepeat) {
-			return &patternError{fmt.Sprintf("{%s} repeats more than %d times", body, maxRepeat), "write {" + low + ",} or *, or a smaller number"}
+			return &patternError{fmt.Sprintf("a repeat of more than %d times, {%s}, is not available", maxRepeat, clip(body)), "write + or *, or a smaller number"}
 		}
 	}
 	quantifier := "{" + low + "," + high + "}"
@@ -214,6 +223,7 @@ func (t *translator) open() *patternError {
 	if !t.take("?") {
 		t.emit("(")
 		t.groups++
+		t.depth++
 		t.prev = nothing
 		return nil
 	}
@@ -226,6 +236,10 @@ func (t *translator) open() *patternError {
 		if !closed || !valueName.MatchString(name) {
 			return &patternError{"(?P< without a name and >", "write (?P<name>...) with letters, digits and _"}
 		}
+		if slices.Contains(t.names, name) {
+			return &patternError{fmt.Sprintf("two groups are called %q", name), "give them different names"}
+		}
+		t.names = append(t.names, name)
 		t.pos += len(name) + 1
 		t.emit("(?P<" + name + ">")
 		t.groups++
@@ -254,6 +268,7 @@ func (t *translator) open() *patternError {
 	default:
 		return t.flags()
 	}
+	t.depth++
 	t.prev = nothing
 	return nil
 }
@@ -285,6 +300,7 @@ func (t *translator) flags() *patternError {
 	default:
 		t.emit("(?:")
 	}
+	t.depth++
 	t.prev = nothing
 	return nil
 }

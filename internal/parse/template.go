@@ -115,14 +115,20 @@ func (t *Template) Values() []Value { return slices.Clone(t.values) }
 // error, so that output which changed cannot go unnoticed.
 func (t *Template) Strict() bool { return t.strict }
 
-func compile(name string, text []byte) (*Template, []Finding) {
-	var findings []Finding
+// compile gives the template, which is usable when no finding is an Error, and the
+// findings by line.
+func compile(name string, text []byte) (t *Template, findings []Finding) {
 	report := func(f Finding) {
 		f.Template = name
 		findings = append(findings, f)
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			t, findings = nil, []Finding{{Template: name, Severity: Error, Message: fmt.Sprintf("the template cannot be read: %v", p)}}
+		}
+	}()
 	src := readSource(string(text), report)
-	t := &Template{name: name, implicitEOF: true, strict: true}
+	t = &Template{name: name, implicitEOF: true, strict: true}
 	for _, v := range src.values {
 		value, f := compileValue(v)
 		if f != nil {
@@ -155,7 +161,9 @@ func compile(name string, text []byte) (*Template, []Finding) {
 		report(Finding{Severity: Error, Message: "the state Start is missing", Fix: "name the first state Start, after a blank line that ends the Values"})
 	}
 	src.oddities(used, targets, report)
-	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
+	// By line; what concerns the template as a whole often follows from a line, and
+	// comes last.
+	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(uint(a.Line-1), uint(b.Line-1)) })
 	return t, findings
 }
 
@@ -166,6 +174,10 @@ func compileState(s stateSource, src source, index map[string]int, used, targets
 		if err != nil {
 			report(Finding{Line: r.line, Severity: Error, Message: err.problem, Fix: err.fix})
 			continue
+		}
+		if name := repeatsEmptyGroup(compiled.match.ascii.String()); name != "" {
+			report(Finding{Line: r.line, Severity: Warning, Message: fmt.Sprintf("%s is inside a repeat that can match nothing: Python keeps an empty last round, this engine the one before", name),
+				Fix: "let what is repeated match at least one character"})
 		}
 		if next != "" && compiled.action != fail {
 			targets[next] = true
@@ -302,11 +314,12 @@ func readAction(expression string, r ruleSource) (out gotextfsm.TextFSMRule, per
 	if r.action != "" {
 		line += " ->" + r.action
 	}
-	if err := out.Parse(line, r.line, map[string]any{}); err != nil {
-		return out, &patternError{fmt.Sprintf("the action %q cannot be read", "->"+clip(r.action)), form}
-	}
-	if out.Regex != expression {
+	err := out.Parse(line, r.line, map[string]any{})
+	switch {
+	case strings.Contains(expression, "__DOUBLE_OPENBR__"), strings.Contains(expression, "__DOUBLE_CLOSEBR__"), err == nil && out.Regex != expression:
 		return out, &patternError{"the expression holds a mark that gotextfsm uses itself", "leave out words such as __DOUBLE_OPENBR__"}
+	case err != nil:
+		return out, &patternError{fmt.Sprintf("the action %q cannot be read", "->"+clip(r.action)), form}
 	}
 	return out, nil
 }
