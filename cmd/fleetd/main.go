@@ -1,0 +1,159 @@
+// Command fleetd is the service that keeps the jobs of a fleet of packet-capture
+// appliances and does their work. fleetctl is how people talk to it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+	_ "time/tzdata" // sites have time zones; a bare host has no zone database
+
+	"capfleet/internal/config"
+	"capfleet/internal/daemon"
+	"capfleet/internal/fault"
+)
+
+// version is set by the linker for releases.
+var version string
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The first signal stops in order; from then on a second one ends the process at
+	// once.
+	context.AfterFunc(ctx, stop)
+
+	settings, said, err := parse(args, stdout)
+	if said {
+		return fault.ExitDone
+	}
+	if err != nil {
+		return failed(stderr, err)
+	}
+	opts := options(settings, stderr)
+	d, err := daemon.New(ctx, opts)
+	if err != nil {
+		return failed(stderr, err)
+	}
+	if err := d.Run(ctx); err != nil {
+		opts.Logger.Error("fleetd failed", "err", err)
+		return fault.KindOf(err).ExitCode()
+	}
+	return fault.ExitDone
+}
+
+func failed(stderr io.Writer, err error) int {
+	_, _ = fmt.Fprintf(stderr, "fleetd: %v\n", err)
+	return fault.KindOf(err).ExitCode()
+}
+
+// parse reads the command line. said tells that it asked for help or the version
+// and has its answer.
+func parse(args []string, stdout io.Writer) (s config.Settings, said bool, err error) {
+	fs := flag.NewFlagSet("fleetd", flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // errors come back; help is ours
+	req := config.Request{System: config.Here(), Flags: map[string]string{}}
+	fs.StringVar(&req.File, "config", "", "")
+	showVersion := fs.Bool("version", false, "")
+	for _, setting := range config.All() {
+		fs.Func(setting.Flag, setting.Help, func(v string) error {
+			req.Flags[setting.Flag] = v
+			return nil
+		})
+	}
+	err = fs.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		help(stdout)
+		return s, true, nil
+	case err != nil:
+		return s, false, &fault.Error{Kind: fault.Invalid, Act: "read the command line", Err: err, Next: "see fleetd --help"}
+	case fs.NArg() > 0:
+		return s, false, &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("argument %q is not understood", fs.Arg(0)), Next: "see fleetd --help"}
+	case *showVersion:
+		v, commit := daemon.Build(version)
+		_, _ = fmt.Fprintf(stdout, "fleetd %s %s\n", v, commit)
+		return s, true, nil
+	}
+	s, err = config.Load(req)
+	return s, false, err
+}
+
+func options(s config.Settings, stderr io.Writer) daemon.Options {
+	handler := slog.Handler(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: s.LogLevel}))
+	if s.LogFormat == "json" {
+		handler = slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: s.LogLevel})
+	}
+	opts := daemon.Options{
+		StateDir:  s.State,
+		Inventory: s.Inventory,
+		Socket:    s.Socket,
+		Overrides: s.Overrides,
+		Logger:    slog.New(handler),
+		Version:   version,
+	}
+	opts.Limits.Global, opts.Limits.PerSite, opts.Limits.PerDevice = s.Limits.Global, s.Limits.PerSite, s.Limits.PerDevice
+	return opts
+}
+
+func help(w io.Writer) {
+	_, _ = fmt.Fprint(w, `fleetd keeps the jobs of a fleet of packet-capture appliances and does their work.
+
+Usage: fleetd [flags]
+
+`)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(flag, env, text string) { _, _ = fmt.Fprintf(t, "  --%s\t%s\t%s\n", flag, env, text) }
+	row("config FILE", config.ConfigEnv, "configuration file; flags and environment win over it")
+	defaults, err := config.Load(config.Request{System: config.Here()})
+	for _, s := range config.All() {
+		text := s.Help
+		if value := inForce(defaults, s.Flag); err == nil && value != "" {
+			text += " (" + value + ")"
+		}
+		row(s.Flag, s.Env, text)
+	}
+	row("version", "", "print the version")
+	row("help", "", "print this")
+	_ = t.Flush()
+	_, _ = fmt.Fprintf(w, `
+SIGTERM and Ctrl-C stop it in order: work that is cut short goes on at the next start.
+
+Exit codes: %d stopped as asked, %d failed, %d wrong usage or input.
+`, fault.ExitDone, fault.ExitFailed, fault.ExitUsage)
+}
+
+// inForce is the value of a setting for the help, as environment and
+// configuration file have it now.
+func inForce(s config.Settings, flag string) string {
+	switch flag {
+	case "state":
+		return s.State
+	case "inventory":
+		return s.Inventory
+	case "socket":
+		return s.Socket
+	case "overrides":
+		return s.Overrides
+	case "log-level":
+		return s.LogLevel.String()
+	case "log-format":
+		return s.LogFormat
+	case "limit":
+		return fmt.Sprint(s.Limits.Global)
+	case "limit-per-site":
+		return fmt.Sprint(s.Limits.PerSite)
+	case "limit-per-device":
+		return fmt.Sprint(s.Limits.PerDevice)
+	}
+	return ""
+}
