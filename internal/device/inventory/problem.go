@@ -3,6 +3,7 @@ package inventory
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -52,10 +53,23 @@ func (e *FileError) Error() string {
 type place struct{ line, column int }
 
 // problems collects what is wrong.
-type problems struct{ all []Problem }
+type problems struct{ all []found }
 
-func (p *problems) add(at place, format string, args ...any) {
-	p.all = append(p.all, Problem{Line: at.line, Column: at.column, Text: fmt.Sprintf(format, args...)})
+// found is a problem whose suggestion is worked out only if it is told: over
+// 10,000 names that is the dear part.
+type found struct {
+	Problem
+	suggest func() string
+}
+
+func (p *problems) add(at place, format string, args ...any) *found {
+	p.all = append(p.all, found{Problem: Problem{Line: at.line, Column: at.column, Text: fmt.Sprintf(format, args...)}})
+	return &p.all[len(p.all)-1]
+}
+
+// near has the problem end in the candidate nearest to what was written.
+func (f *found) near(written string, candidates iter.Seq[string]) {
+	f.suggest = func() string { return didYouMean(written, candidates) }
 }
 
 // err gives what was collected as an error, or nil.
@@ -63,10 +77,16 @@ func (p *problems) err(path string) error {
 	if len(p.all) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(p.all, func(a, b Problem) int {
+	slices.SortStableFunc(p.all, func(a, b found) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	all := slices.Compact(p.all)
-	shown := all[:min(len(all), maxProblems)]
-	return &FileError{Path: path, Problems: shown, More: len(all) - len(shown)}
+	all := slices.CompactFunc(p.all, func(a, b found) bool { return a.Problem == b.Problem })
+	out := &FileError{Path: path, More: max(0, len(all)-maxProblems)}
+	for _, f := range all[:len(all)-out.More] {
+		if f.suggest != nil {
+			f.Text += f.suggest()
+		}
+		out.Problems = append(out.Problems, f.Problem)
+	}
+	return out
 }

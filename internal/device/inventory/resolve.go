@@ -84,13 +84,13 @@ func (r *resolver) references() {
 		r.settingsReferences(what, &e.settings)
 		for _, g := range e.groups {
 			if _, ok := r.file.groups[g.value]; !ok {
-				r.add(g.at, "%s: group %s is not defined%s", what, quote(g.value), didYouMean(g.value, maps.Keys(r.file.groups)))
+				r.add(g.at, "%s: group %s is not defined", what, quote(g.value)).near(g.value, maps.Keys(r.file.groups))
 			}
 		}
 		if e.haPeer.set {
 			if _, ok := r.entries[e.haPeer.value]; !ok {
-				r.add(e.haPeer.at, "%s: ha_peer %s is no device of this inventory%s", what, quote(e.haPeer.value),
-					didYouMean(e.haPeer.value, maps.Keys(r.entries)))
+				r.add(e.haPeer.at, "%s: ha_peer %s is no device of this inventory", what, quote(e.haPeer.value)).
+					near(e.haPeer.value, maps.Keys(r.entries))
 				e.haPeer = text{}
 			}
 		}
@@ -101,28 +101,31 @@ func (r *resolver) references() {
 // so that one mistake is one error.
 func (r *resolver) settingsReferences(what string, s *settings) {
 	if t := &s.attrs[attrPlatform]; t.set && len(r.platforms) > 0 && !slices.Contains(r.platforms, t.value) {
-		r.add(t.at, "%s: platform %s is not known (known: %s)%s", what, quote(t.value),
-			strings.Join(r.platforms, ", "), didYouMean(t.value, slices.Values(r.platforms)))
+		r.add(t.at, "%s: platform %s is not known (known: %s)", what, quote(t.value), strings.Join(r.platforms, ", ")).
+			near(t.value, slices.Values(r.platforms))
 	} else if t.set && (t.value == "" || len(t.value) > maxName) {
 		r.add(t.at, "%s: bad platform %s", what, quote(t.value))
 	}
 	if t := &s.attrs[attrSite]; t.set {
 		if _, ok := r.file.sites[t.value]; !ok {
-			r.add(t.at, "%s: site %s is not defined%s", what, quote(t.value), didYouMean(t.value, maps.Keys(r.file.sites)))
+			r.add(t.at, "%s: site %s is not defined", what, quote(t.value)).near(t.value, maps.Keys(r.file.sites))
 			t.value = ""
 		}
 	}
 	for _, a := range []attr{attrCredentials, attrBMCCredentials} {
 		if t := &s.attrs[a]; t.set {
 			if _, ok := r.file.credentials[t.value]; !ok {
-				r.add(t.at, "%s: %s %s are not defined%s", what, a, quote(t.value), didYouMean(t.value, maps.Keys(r.file.credentials)))
+				r.add(t.at, "%s: %s %s are not defined", what, a, quote(t.value)).near(t.value, maps.Keys(r.file.credentials))
 				t.value = ""
 			}
 		}
 	}
 	if t := &s.attrs[attrJump]; t.set && t.value != noJump {
 		if problem := r.checkJump(t.value); problem != "" {
-			r.add(t.at, "%s: jump %s %s", what, quote(t.value), problem)
+			f := r.add(t.at, "%s: jump %s %s", what, quote(t.value), problem)
+			if !strings.Contains(t.value, "@") {
+				f.near(t.value, maps.Keys(r.entries))
+			}
 			t.value = noJump
 		}
 	}
@@ -134,7 +137,7 @@ func (r *resolver) checkJump(jump string) string {
 		if _, ok := r.entries[jump]; ok {
 			return ""
 		}
-		return "is no device of this inventory, and no user@host:port" + didYouMean(jump, maps.Keys(r.entries))
+		return "is no device of this inventory, and no user@host:port"
 	}
 	if user == "" {
 		return "has no user before the @"

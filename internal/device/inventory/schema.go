@@ -112,7 +112,7 @@ func (s *schema) file(root *yaml.Node) file {
 		groups:      map[string]*group{},
 	}
 	var version, devices bool
-	s.mapping(root, "the inventory", []string{"version", "known_hosts", "defaults", "sites", "credentials", "groups", "devices"},
+	whole := s.mapping(root, "the inventory", []string{"version", "known_hosts", "defaults", "sites", "credentials", "groups", "devices"},
 		func(key text, v *yaml.Node) {
 			switch key.value {
 			case "version":
@@ -141,6 +141,7 @@ func (s *schema) file(root *yaml.Node) file {
 			}
 		})
 	switch {
+	case !whole:
 	case !version:
 		s.add(placeOfNode(root), "version is missing: this program reads version: %d", formatVersion)
 	case !devices:

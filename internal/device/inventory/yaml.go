@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	goccy "github.com/goccy/go-yaml"
@@ -30,8 +31,8 @@ type text struct {
 // bounds its depth. Its syntax errors name the wrong line at times, so once
 // there is an error the other one is asked where.
 func document(src []byte, p *problems) (root *yaml.Node, ok bool) {
-	if i := invalidUTF8(src); i >= 0 {
-		p.add(placeOf(src, i), "the file is not UTF-8 text")
+	if i, found := notText(src); found {
+		p.add(placeOf(src, i), "the file is not plain UTF-8 text: byte 0x%02x", src[i])
 		return nil, false
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(src))
@@ -56,18 +57,22 @@ func document(src []byte, p *problems) (root *yaml.Node, ok bool) {
 	return doc.Content[0], true
 }
 
-func invalidUTF8(src []byte) int {
-	if utf8.Valid(src) {
-		return -1
-	}
+// notText gives the offset of the first byte that no YAML file holds: one that is
+// not UTF-8, or a control character.
+func notText(src []byte) (offset int, found bool) {
 	for i := 0; i < len(src); {
+		c := src[i]
+		if c >= ' ' && c < 0x7f || c == '\n' || c == '\r' || c == '\t' {
+			i++
+			continue
+		}
 		r, n := utf8.DecodeRune(src[i:])
-		if r == utf8.RuneError && n == 1 {
-			return i
+		if r == utf8.RuneError && n == 1 || unicode.IsControl(r) && r != 0x85 {
+			return i, true
 		}
 		i += n
 	}
-	return -1
+	return 0, false
 }
 
 func placeOf(src []byte, offset int) place {

@@ -1,0 +1,129 @@
+package inventory
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func TestParseAddress(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]struct {
+		host string
+		port int
+	}{
+		"192.0.2.1":            {"192.0.2.1", 22},
+		"192.0.2.1:2222":       {"192.0.2.1", 2222},
+		"host":                 {"host", 22},
+		"host.example.com.":    {"host.example.com.", 22},
+		"host_1.example:65535": {"host_1.example", 65535},
+		"4host.example.4com":   {"4host.example.4com", 22},
+		"::1":                  {"::1", 22},
+		"2001:db8::11":         {"2001:db8::11", 22},
+		"[2001:db8::11]":       {"2001:db8::11", 22},
+		"[2001:db8::11]:830":   {"2001:db8::11", 830},
+		"fe80::1%eth0":         {"fe80::1%eth0", 22},
+		"[fe80::1%eth0]:22":    {"fe80::1%eth0", 22},
+		"::ffff:192.0.2.1":     {"::ffff:192.0.2.1", 22},
+	} {
+		if host, port, err := parseAddress(in, 22); err != nil || host != want.host || port != want.port {
+			t.Errorf("%q: %q, %d, %v", in, host, port, err)
+		}
+	}
+	for _, in := range []string{
+		"", ":22", "host:", "host:0", "host:65536", "host:+22", "host:-1", "host:22x", "host:٢٢", "a b", "a/b", "user@host", "-host", "host-", "a..b", ".a",
+		"192.0.2", "192.0.2.256", "192.0.2.01", "1", "host.1", "[192.0.2.1]:22", "[::1", "[::1]22", "[::1]:", "[]:22", "::1:x", "2001:db8:::1", "host:22:23",
+		"höst", "a*", strings.Repeat("a", 64), strings.Repeat("a.", 127) + "abc",
+	} {
+		if host, port, err := parseAddress(in, 22); err == nil {
+			t.Errorf("%q was read as %q, %d", in, host, port)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	words := []string{"address", "platform", "site", "groups", "labels", "lon-probe-01", "lon-probe-02", "Lab"}
+	for in, want := range map[string]string{
+		"adress": "address", "adderss": "address", "ADDRESS": "address", "plaftorm": "platform", "stie": "site", "group": "groups",
+		"lon-probe-1": "lon-probe-01", "lon-probe-03": "lon-probe-01", "lab": "Lab", "": "", "x": "", "zzzzzz": "", "addr": "",
+		strings.Repeat("a", 1000): "",
+	} {
+		if got, _ := nearest(in, slices.Values(words)); got != want {
+			t.Errorf("nearest(%.20q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestDistanceIsAMetricOfEdits(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "abc", 3}, {"kitten", "sitting", 3}, {"ab", "ba", 1}, {"site", "stie", 1}, {"abcd", "acbd", 1}, {"ca", "abc", 3}} {
+		if got := distance(c.a, c.b); got != c.want {
+			t.Errorf("distance(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+	word := rapid.StringMatching(`[abc]{0,6}`)
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := word.Draw(t, "a"), word.Draw(t, "b")
+		d := distance(a, b)
+		if d != distance(b, a) || (d == 0) != (a == b) || d > max(len(a), len(b)) || d < max(len(a), len(b))-min(len(a), len(b)) {
+			t.Fatalf("distance(%q, %q) = %d, other way %d", a, b, d, distance(b, a))
+		}
+	})
+}
+
+func TestWarnings(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("s"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil { // past the umask
+			t.Fatal(err)
+		}
+		return path
+	}
+	open := write("open", 0o644)
+	write("closed", 0o600)
+	t.Setenv("INVENTORY_TEST_SET", "x")
+	path := filepath.Join(dir, "inventory.yaml")
+	doc := `
+version: 1
+credentials:
+  default: {username: a, password: {env: INVENTORY_TEST_UNSET}, private_key: {file: closed}}
+  other: {username: a, password: {file: open}, enable: {env: INVENTORY_TEST_SET}}
+  lost: {username: a, password: {file: missing}}
+  unused: {username: a, password: {file: not-even-there}}
+devices:
+  - {name: a, platform: linux, address: 192.0.2.1}
+  - {name: b, platform: linux, address: "192.0.2.1:22", credentials: other}
+  - {name: c, platform: linux, address: 192.0.2.1, jump: a}
+  - {name: d, platform: linux, address: 192.0.2.4, bmc: {address: 192.0.2.9, credentials: lost}}
+`
+	if err := os.WriteFile(path, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inv, err := Load(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"devices a and b have one address, 192.0.2.1:22",
+		"known_hosts file " + filepath.Join(dir, "known_hosts") + " does not exist: every device will be refused until its host key is pinned",
+		"secret file " + filepath.Join(dir, "missing") + " does not exist",
+		"secret file " + open + " can be read by everybody (mode 0644): chmod 600 it",
+		"environment variable INVENTORY_TEST_UNSET is not set or empty",
+	}
+	if diff := cmp.Diff(want, inv.Warnings()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
