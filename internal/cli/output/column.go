@@ -37,6 +37,8 @@ type Column struct {
 	Wide bool // in tables, only with wide
 	// Fixed columns are never shortened to fit a terminal: names that people copy.
 	Fixed bool
+	// Member gives a member of a List that is an object as text; nil prints JSON.
+	Member func(member map[string]any) string
 }
 
 // View says which columns a table has and which a CSV file has, and their order.
@@ -117,17 +119,23 @@ func (c Column) cell(rec record, s style) (text string, ok bool) {
 			if len(list) == 0 && s != inCSV {
 				return "", false
 			}
-			return joinList(list), true
+			return c.join(list), true
 		}
 	}
 	return scalar(v), true
 }
 
-func joinList(list []any) string {
+// join gives the members of a list, separated by commas.
+func (c Column) join(list []any) string {
 	parts := make([]string, len(list))
 	for i, v := range list {
-		parts[i] = noValue
-		if v != nil {
+		member, isObject := v.(map[string]any)
+		switch {
+		case v == nil:
+			parts[i] = noValue
+		case isObject && c.Member != nil:
+			parts[i] = c.Member(member)
+		default:
 			parts[i] = scalar(v)
 		}
 	}
@@ -149,7 +157,7 @@ func scalar(v any) string {
 		}
 		return "no"
 	case []any:
-		return joinList(v)
+		return Column{}.join(v)
 	default:
 		text, err := marshal(v)
 		if err != nil {

@@ -29,8 +29,11 @@ func exactGB(bytes int64) string {
 // round to nothing is "<0.1": a figure of a person's table is never a wrong zero.
 func tableGB(bytes int64) string {
 	text := strconv.FormatFloat(float64(bytes)/bytesPerGB, 'f', 1, 64)
-	if bytes > 0 && text == "0.0" {
+	switch {
+	case bytes > 0 && text == "0.0":
 		return "<0.1"
+	case text == "-0.0":
+		return ">-0.1"
 	}
 	return text
 }

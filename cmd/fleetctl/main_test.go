@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"capfleet/internal/demo"
+)
+
+// TestMain lets the scripts run the real main of this package as a command.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"fleetctl": main})
+}
+
+// TestScripts runs what operators type against a fleetd with a simulated fleet,
+// both started here: real sockets, real SSH, a process for each command.
+func TestScripts(t *testing.T) {
+	env := startDemo(t, 8)
+	testscript.Run(t, testscript.Params{
+		Dir:  filepath.Join("testdata", "script"),
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("FLEET_SERVER", env.Socket())
+			e.Setenv("FLEET_DIR", env.Fleet().Dir())
+			e.Setenv("NO_COLOR", "1")
+			return nil
+		},
+	})
+}
+
+// startDemo starts a fleetd with a simulated fleet in this process. It ends with
+// the test, after its parallel parts.
+func startDemo(t *testing.T, devices int, faults ...string) *demo.Env {
+	t.Helper()
+	env, err := demo.Start(context.Background(), demo.Options{Dir: shortDir(t), Devices: devices, Faults: faults})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := env.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return env
+}
+
+// shortDir is t.TempDir with a name short enough for Unix sockets.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fleetctl-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// exits is the script command "exits CODE PROGRAM ARGUMENT...": the program must
+// end with exactly that code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGUMENT...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%v ended with %d, want %d\nstdout:\n%s\nstderr:\n%s", args[1:], got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}

@@ -1,0 +1,186 @@
+// Package cli is fleetctl: its commands, its output formats and its progress,
+// thin over the API client. fleetd is authoritative for everything about devices
+// and jobs; nothing is kept here between two calls.
+//
+// The rules of the package:
+//
+//   - Results go to Streams.Out, everything else to Streams.Err, so that a pipe
+//     carries results alone. Every read command has JSON.
+//   - Streams are injected and only main ends the process: a command gives an
+//     error, and its kind is the exit code (exit.go).
+//   - One file holds one command: constructor, options, flags, run. What several
+//     share (selection, waiting, views) is embedded by them.
+//   - Text that came from a device is printed through package output only, which
+//     lets no control character through.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"capfleet/internal/api/client"
+	"capfleet/internal/cli/output"
+	"capfleet/internal/config"
+	"capfleet/internal/fault"
+)
+
+// Streams is what the commands see of the process around them.
+type Streams struct {
+	In  io.Reader
+	Out io.Writer // results
+	Err io.Writer // everything else
+
+	// InTerminal, OutTerminal and ErrTerminal say which of them a person sits at.
+	InTerminal, OutTerminal, ErrTerminal bool
+	// Width gives the terminal's columns; 0 when there is none. It may change
+	// between calls.
+	Width func() int
+	// Getenv reads the environment.
+	Getenv func(string) string
+}
+
+// Build says which fleetctl this is.
+type Build struct {
+	Version string
+	Commit  string
+}
+
+// Run runs one command line, without the program's name, and gives the exit
+// code. When ctx ends the command stops: work that was started goes on in
+// fleetd, and the code is 130.
+func Run(ctx context.Context, args []string, streams Streams, build Build) int {
+	return run(ctx, args, streams, build, func(server string) (fleet, error) { return client.New(server) })
+}
+
+func run(ctx context.Context, args []string, streams Streams, build Build, connect connector) int {
+	a := &app{streams: streams, build: build, connect: connect}
+	root := a.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.running && !fault.Is(err, fault.Invalid) {
+		// Cobra refused the command line before any command of ours ran.
+		err = &fault.Error{Kind: fault.Invalid, Err: err, Next: "see " + cmd.CommandPath() + " --help"}
+	}
+	code := exitCode(ctx, err)
+	if text := errorText(ctx, err); text != "" {
+		a.say("fleetctl: %s", text)
+	}
+	return code
+}
+
+// connector gives the client of a server. It does not connect yet.
+type connector func(server string) (fleet, error)
+
+// app is one run of fleetctl.
+type app struct {
+	streams Streams
+	build   Build
+	connect connector
+	global  struct {
+		server  string
+		noColor bool
+		quiet   bool
+	}
+	// running is set once a command of ours has the command line; an error before
+	// that is wrong usage.
+	running bool
+}
+
+func (a *app) root() *cobra.Command {
+	root := a.group("fleetctl", "work with a fleet of packet-capture appliances")
+	root.Long = `fleetctl talks to fleetd, which works with a fleet of packet-capture appliances:
+Endace probes, F5 BIG-IPs and Linux capture hosts.
+
+Nothing at hand yet? "fleetctl demo" shows everything on a simulated fleet.
+
+` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitSomeFailed, fault.ExitUsage, fault.ExitUnavailable, fault.ExitFound, fault.ExitInterrupted) + `
+When several apply: 130, 4, 5, 1, 6, 3.`
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetIn(a.streams.In)
+	root.SetOut(a.streams.Out)
+	root.SetErr(a.streams.Err)
+
+	fl := root.PersistentFlags()
+	fl.StringVar(&a.global.server, "server", "", "fleetd's Unix `socket` (environment FLEET_SERVER; default "+a.defaultServerForHelp()+")")
+	fl.BoolVar(&a.global.noColor, "no-color", false, "no colours (environment NO_COLOR)")
+	fl.BoolVarP(&a.global.quiet, "quiet", "q", false, "no progress and no remarks, only results and errors")
+	_ = root.RegisterFlagCompletionFunc("server", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault))
+
+	root.AddCommand(
+		a.reportCommand(),
+		a.commandCommand(),
+		a.jobCommand(),
+		a.deviceCommand(),
+		a.parseCommand(),
+		a.simCommand(),
+		a.demoCommand(),
+		a.versionCommand(),
+		a.completionCommand(root),
+	)
+	return root
+}
+
+// fleet connects to the server that flags and environment name.
+func (a *app) fleet() (fleet, error) {
+	server, err := a.server()
+	if err != nil {
+		return nil, err
+	}
+	return a.connect(server)
+}
+
+func (a *app) server() (string, error) {
+	if a.global.server != "" {
+		return a.global.server, nil
+	}
+	if server := a.streams.Getenv("FLEET_SERVER"); server != "" {
+		return server, nil
+	}
+	return config.DefaultSocket()
+}
+
+func (a *app) defaultServerForHelp() string {
+	socket, err := config.DefaultSocket()
+	if err != nil {
+		return "none on this machine"
+	}
+	return socket
+}
+
+// say prints a line for people. Arguments may hold device text.
+func (a *app) say(format string, args ...any) {
+	_, _ = fmt.Fprintln(a.streams.Err, output.CleanBlock(fmt.Sprintf(format, args...)))
+}
+
+// remark is say, silent with --quiet.
+func (a *app) remark(format string, args ...any) {
+	if !a.global.quiet {
+		a.say(format, args...)
+	}
+}
+
+// color reports whether colours may go to a stream that is a terminal or not.
+func (a *app) color(terminal bool) bool {
+	return terminal && !a.global.noColor && a.streams.Getenv("NO_COLOR") == "" && a.streams.Getenv("TERM") != "dumb"
+}
+
+// screen describes the terminal at Out for tables.
+func (a *app) screen() output.Screen {
+	s := output.Screen{Terminal: a.streams.OutTerminal, Color: a.color(a.streams.OutTerminal)}
+	if s.Terminal {
+		s.Width = a.width()
+	}
+	return s
+}
+
+// width is the terminal's width, 80 where it is not known.
+func (a *app) width() int {
+	if w := a.streams.Width(); w > 0 {
+		return w
+	}
+	return 80
+}

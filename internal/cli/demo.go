@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"capfleet/internal/api"
+	"capfleet/internal/cli/output"
+	"capfleet/internal/demo"
+	"capfleet/internal/fault"
+	"capfleet/internal/sim"
+)
+
+type demoOptions struct {
+	devices int
+	dir     string
+	keep    bool
+}
+
+func (a *app) demoCommand() *cobra.Command {
+	var opts demoOptions
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "see everything work on a simulated fleet",
+		Long: `Starts a simulated fleet and a fleetd in this one process, runs the file-system and
+the rotation-file report as jobs over SSH, prints both as tables and writes both
+as CSV. One device is switched off beforehand, to show how a failure is named.
+Nothing has to be installed and nothing outside its directory is touched.
+
+Without --dir it works in a temporary directory and leaves only the CSV files
+there. With --dir everything stays in that directory. --keep leaves fleet and
+fleetd running until Ctrl-C and writes fleetctl.env, which a second terminal
+sources so that every fleetctl command works with this fleet.
+
+` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitUsage, fault.ExitInterrupted),
+		Example: `  fleetctl demo
+  fleetctl demo --keep --dir ./demo`,
+		Args: cobra.NoArgs,
+	}
+	fl := cmd.Flags()
+	fl.IntVar(&opts.devices, "devices", 0, fmt.Sprintf("how many devices (default as many as the directory held, or %d)", sim.DefaultDevices))
+	fl.StringVar(&opts.dir, "dir", "", "`directory` to work in, kept afterwards (default a temporary one)")
+	fl.BoolVar(&opts.keep, "keep", false, "leave everything running until Ctrl-C")
+	_ = cmd.MarkFlagDirname("dir")
+	cmd.RunE = a.local(func(ctx context.Context, _ []string) error { return a.runDemo(ctx, opts) })
+	return cmd
+}
+
+func (a *app) runDemo(ctx context.Context, opts demoOptions) (err error) {
+	dir, tidy, err := demoDir(opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tidy()) }()
+
+	a.remark("Starting a simulated fleet and fleetd in %s", dir)
+	env, err := demo.Start(ctx, demo.Options{Dir: dir, Devices: opts.devices})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, env.Close()) }()
+	f, err := a.connect(env.Socket())
+	if err != nil {
+		return err
+	}
+	if err := a.tourReports(ctx, env, f, dir); err != nil {
+		return err
+	}
+	if opts.keep {
+		return a.keepDemo(ctx, env, dir)
+	}
+	a.remark(`
+Try next:
+  fleetctl demo --keep --dir ./demo    leave it running for a second terminal
+  fleetctl sim --dir ./fleet           the simulated fleet alone
+  fleetctl --help                      everything else`)
+	return nil
+}
+
+// tourReports is the demo itself: what an operator would type, and what comes.
+func (a *app) tourReports(ctx context.Context, env *demo.Env, f fleet, dir string) error {
+	devices := env.Fleet().Devices()
+	off := switchedOff(devices)
+	if err := env.Fleet().Order(off, "down"); err != nil {
+		return simError("switch off "+off, err)
+	}
+	a.remark("%s; %s is switched off on purpose", fleetWords(devices), off)
+
+	start := time.Now()
+	var files []string
+	for _, report := range []string{"filesystem", "rotation-file"} {
+		a.remark("\n$ fleetctl report %s", report)
+		file := filepath.Join(dir, report+".csv")
+		if err := a.demoReport(ctx, f, report, file); err != nil {
+			return err
+		}
+		files = append(files, file)
+	}
+	a.remark("\nBoth reports took %s and are written as CSV:", output.Short(time.Since(start)))
+	for _, file := range files {
+		a.remark("  %s", file)
+	}
+	return nil
+}
+
+// demoReport runs one report as the report command would and writes it as CSV
+// too. Devices that fail are shown and are no failure of the demo, as long as
+// there is a row.
+func (a *app) demoReport(ctx context.Context, f fleet, report, file string) error {
+	job, err := a.start(ctx, f, "report", reportSpec{Report: report}, api.Selection{All: true})
+	if err != nil {
+		return err
+	}
+	res, err := a.await(ctx, f, job)
+	if err != nil {
+		return err
+	}
+	if err := a.printResults(&outputFlags{name: string(output.Table)}, res); err != nil {
+		return err
+	}
+	a.reportFailures(res)
+	if len(res.Rows) == 0 {
+		return fault.New(fault.Internal, "the %s report has no rows", report)
+	}
+	var b bytes.Buffer
+	if err := output.Write(&b, output.CSV, reportView(report), res.Rows, nil, output.Screen{}); err != nil {
+		return fault.Wrap(fault.Internal, "write the CSV", err)
+	}
+	return fault.Wrap(fault.Storage, "write the CSV", output.WriteFile(file, b.Bytes()))
+}
+
+// switchedOff chooses the device that the demo switches off: the last probe that
+// is reached directly, so that both reports show it with a plain error.
+func switchedOff(devices []sim.DeviceInfo) string {
+	for _, d := range slices.Backward(devices) {
+		if d.Platform == "endace_osm" && d.Jump == "" {
+			return d.Name
+		}
+	}
+	return devices[len(devices)-1].Name
+}
+
+// demoDir gives the directory of a demo and what to do with it at the end.
+func demoDir(opts demoOptions) (dir string, tidy func() error, err error) {
+	if opts.dir != "" {
+		dir, err := filepath.Abs(opts.dir)
+		return dir, func() error { return nil }, fault.Wrap(fault.Invalid, "find the directory", err)
+	}
+	dir, err = os.MkdirTemp("", "capfleet-demo-")
+	if err != nil {
+		return "", nil, fault.Wrap(fault.Storage, "make a directory for the demo", err)
+	}
+	return dir, func() error { return fault.Wrap(fault.Storage, "tidy up", leaveOnlyCSV(dir)) }, nil
+}
+
+// leaveOnlyCSV empties the demo's temporary directory but for the CSV files, and
+// removes it when there are none.
+func leaveOnlyCSV(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	left := 0
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".csv" {
+			left++
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	if left == 0 {
+		return os.Remove(dir)
+	}
+	return nil
+}

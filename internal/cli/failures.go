@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"capfleet/internal/api"
+	"capfleet/internal/cli/output"
+	"capfleet/internal/fault"
+)
+
+// reportFailures says on the error stream which devices failed, at which stage,
+// how, and what to do next. Warnings come before them.
+func (a *app) reportFailures(res api.Results) {
+	for _, w := range res.Warnings {
+		a.remark("note: %s", w)
+	}
+	if len(res.Failures) == 0 {
+		return
+	}
+	screen := a.screenErr()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n", screen.Emphasis(fmt.Sprintf("job %s: %d of %s failed:", res.Job.ID, len(res.Failures), count(res.Job.Devices, "device"))))
+	for _, f := range res.Failures {
+		fmt.Fprintf(&b, "  %s: %s\n", output.Clean(f.Device), output.Clean(failureText(f)))
+	}
+	for _, next := range nextSteps(res) {
+		fmt.Fprintf(&b, "next: %s\n", output.Clean(next))
+	}
+	_, _ = fmt.Fprint(a.streams.Err, b.String())
+}
+
+// failureText gives stage, kind and message, without saying a word twice.
+func failureText(f api.Failure) string {
+	var at []string
+	for _, word := range []string{f.Stage, f.Kind} {
+		if word != "" && !slices.Contains(at, word) {
+			at = append(at, word)
+		}
+	}
+	return strings.Join(at, ", ") + ": " + f.Message
+}
+
+// nextSteps gives a line for each kind of failure that a command of ours helps
+// with, naming the devices where they are few.
+func nextSteps(res api.Results) []string {
+	byKind := map[fault.Kind][]string{}
+	for _, f := range res.Failures {
+		byKind[fault.Kind(f.Kind)] = append(byKind[fault.Kind(f.Kind)], f.Device)
+	}
+	var steps []string
+	if names := byKind[fault.HostKey]; names != nil {
+		steps = append(steps, "fleetctl device trust "+few(names)+"   (compare the fingerprints first)")
+	}
+	reach := slices.Concat(byKind[fault.Unreachable], byKind[fault.Timeout], byKind[fault.Disconnected])
+	if reach != nil && res.Job.Operation != "check" {
+		steps = append(steps, "fleetctl device check "+few(reach))
+	}
+	if byKind[fault.Auth] != nil {
+		steps = append(steps, "correct the credentials in the inventory; a refused login is never tried again by itself")
+	}
+	if byKind[fault.Unparsed] != nil {
+		steps = append(steps, "the raw text is kept with the job; correct the template in fleetd's --overrides directory")
+	}
+	return append(steps, "fleetctl job retry "+res.Job.ID+"   (takes the failed devices up again)")
+}
+
+// few names devices for a command line, or stands for them where they are many.
+func few(names []string) string {
+	const most = 4
+	if len(names) > most {
+		return "DEVICE..."
+	}
+	return strings.Join(names, " ")
+}
+
+// count gives a number with its noun: "1 device", "24 devices".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
