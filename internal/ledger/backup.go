@@ -24,9 +24,15 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) error {
 		return db.closedError("back up")
 	default:
 	}
+	checked := writerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return w.Write(p)
+	})
 	err := guard(func() error {
 		return db.bolt.View(func(tx *bolt.Tx) error {
-			_, err := tx.WriteTo(&contextWriter{ctx, w})
+			_, err := tx.WriteTo(checked)
 			return err
 		})
 	})
@@ -39,17 +45,10 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) error {
 	return openError(act, err)
 }
 
-type contextWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
+// writerFunc is an io.Writer made of a function.
+type writerFunc func(p []byte) (int, error)
 
-func (c *contextWriter) Write(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.w.Write(p)
-}
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // backupFile makes a copy under name that is on the disk, opens as a ledger and
 // holds the same keys and values. It replaces an earlier one only when complete.

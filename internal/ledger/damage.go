@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -94,7 +95,8 @@ func openError(act string, err error) error {
 func storage(act string, err error) error {
 	e := &fault.Error{Kind: fault.Storage, Act: act, Err: err}
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		if errors.Is(err, full) {
+		// bbolt keeps the text of some errors and drops the chain.
+		if errors.Is(err, full) || strings.HasSuffix(err.Error(), full.Error()) {
 			e.Next = "free some space on its file system; what is stored already is safe"
 		}
 	}

@@ -142,26 +142,14 @@ func validate(opts Options) error {
 }
 
 // openFile is bolt.Open that turns panics and memory faults on damaged files
-// into errors, and lets go of the file's lock when that happens.
-func openFile(path string, opts *bolt.Options) (*bolt.DB, error) {
-	var file *os.File
-	opts.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
-		f, err := os.OpenFile(name, flag, mode)
-		file = f
-		return f, err
-	}
-	var db *bolt.DB
-	err := guard(func() (err error) {
+// into errors. After one of these the file stays mapped and locked until the
+// process ends, which is what a process without its ledger does.
+func openFile(path string, opts *bolt.Options) (db *bolt.DB, err error) {
+	err = guard(func() (err error) {
 		db, err = bolt.Open(path, 0o600, opts)
 		return err
 	})
-	if err != nil {
-		if isDamage(err) && file != nil {
-			file.Close() // bbolt had no chance to; the error that matters is the damage
-		}
-		return nil, err
-	}
-	return db, nil
+	return db, err
 }
 
 // create makes an empty ledger under a temporary name and links it into place,
@@ -236,9 +224,7 @@ func (db *DB) Close() error {
 			db.abandon()
 			return
 		}
-		if err := db.bolt.Close(); err != nil {
-			db.closeErr = storage("close ledger "+db.path, err)
-		}
+		db.closeErr = openError("close ledger "+db.path, guard(db.bolt.Close))
 	})
 	return db.closeErr
 }
