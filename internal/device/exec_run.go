@@ -71,7 +71,7 @@ func RunExec(ctx context.Context, conn Conn, dev *Device, cmd Command, req ExecR
 	out.Text = CleanText(res.Stdout)
 	if err != nil {
 		out.Truncated = fault.Is(err, fault.TooLarge)
-		return out, err
+		return out, Asked(err, cmd.Line)
 	}
 	if res.Status == 0 {
 		return out, nil
@@ -103,6 +103,18 @@ func Refused(dev *Device, cmd Command, how, said string) error {
 		e.Err = fmt.Errorf("%s: %q", how, line)
 	}
 	return e
+}
+
+// Asked makes an error speak of the line that was asked for, where a driver had
+// to send another one in its place.
+func Asked(err error, line string) error {
+	var e *fault.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	asked := *e
+	asked.Act = "run " + line
+	return &asked
 }
 
 // SessionClosed is the error for a command given to a session after its Close.

@@ -128,6 +128,7 @@ func (s *session) Run(ctx context.Context, cmd device.Command) (device.Output, e
 		out, err = s.exec(ctx, cmd)
 	} else {
 		out, err = s.interact(ctx, cmd)
+		err = device.Asked(err, asked)
 	}
 	out.Command, out.Prompt = asked, ""
 	return out, err

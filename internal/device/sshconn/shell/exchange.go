@@ -84,7 +84,7 @@ func (x *exchange) wait(quiet time.Duration) (bool, error) {
 	case <-x.t.terms.done:
 		return false, errStopped
 	case <-x.t.reader.done:
-		return false, errDropped
+		return false, x.t.dropped()
 	}
 }
 

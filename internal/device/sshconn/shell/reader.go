@@ -13,6 +13,7 @@ type reader struct {
 	chunks chan []byte   // a chunk is valid until the next one is received
 	quit   chan struct{} // closed by stop
 	done   chan struct{} // closed when the reader has ended
+	err    error         // why; may be read then
 }
 
 func startReader(src io.Reader) *reader {
@@ -38,6 +39,7 @@ func (r *reader) run(src io.Reader) {
 			}
 		}
 		if err != nil {
+			r.err = err
 			return
 		}
 	}

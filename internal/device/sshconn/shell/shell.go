@@ -158,7 +158,7 @@ func (s *Shell) Run(ctx context.Context, cmd device.Command) (device.Output, err
 	select {
 	case <-s.turn:
 	case <-ctx.Done():
-		return out, s.explain(context.Cause(ctx), act, "command")
+		return out, s.explain(stopped(ctx), act, "command")
 	}
 	defer func() { s.turn <- struct{}{} }()
 
@@ -217,10 +217,10 @@ func (s *Shell) within(ctx context.Context, limit time.Duration, t terms, fn fun
 	if err := s.discarded(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, timeoutError{limit})
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no complete answer within %v", limit))
 	defer cancel()
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+	if ctx.Err() != nil {
+		return stopped(ctx)
 	}
 	// What blocks on the channel itself ends when the channel does.
 	release := context.AfterFunc(ctx, s.abort)
@@ -230,9 +230,11 @@ func (s *Shell) within(ctx context.Context, limit time.Duration, t terms, fn fun
 	s.term.terms = t
 	err := fn()
 	if err != nil && ctx.Err() != nil {
-		if err = context.Cause(ctx); !errors.Is(err, context.Canceled) {
-			err = s.lastSeen(err)
+		end := stopped(ctx)
+		if end.Kind == fault.Timeout {
+			end.Err = s.lastSeen(end.Err)
 		}
+		err = end
 	}
 	s.mu.Lock()
 	s.mode, s.prompt = s.term.mode, strings.TrimRight(s.term.prompt, " ")
@@ -243,11 +245,12 @@ func (s *Shell) within(ctx context.Context, limit time.Duration, t terms, fn fun
 	return err
 }
 
-// timeoutError is the cause of a context that a command's time ended.
-type timeoutError struct{ after time.Duration }
-
-func (e timeoutError) Error() string {
-	return fmt.Sprintf("no complete answer within %v", e.after)
+// stopped is the error for work that the end of its context stopped.
+func stopped(ctx context.Context) *fault.Error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &fault.Error{Kind: fault.Timeout, Err: context.Cause(ctx)}
+	}
+	return &fault.Error{Kind: fault.Canceled, Err: context.Cause(ctx)}
 }
 
 // discard ends a shell that cannot be trusted any more.
@@ -283,23 +286,20 @@ func textOf(err error) error { return errors.New(err.Error()) }
 func (s *Shell) explain(err error, act, stage string) error {
 	e := &fault.Error{Act: act, Device: s.opts.Device, Stage: stage, Err: err}
 	var have *fault.Error
-	var late timeoutError
 	switch {
+	case errors.Is(err, errDropped): // first, as the channel's own reason may be anything
+		e.Kind = fault.Disconnected
 	case errors.As(err, &have):
 		e.Kind = have.Kind
 		if have.Stage != "" {
 			e.Stage = have.Stage
 		}
-	case errors.As(err, &late), errors.Is(err, context.DeadlineExceeded):
-		e.Kind = fault.Timeout
-		if stage == "prompt" {
+		if e.Kind == fault.Timeout && stage == "prompt" {
 			e.Next = "if that is its prompt, correct the modes of the platform definition"
 		}
-	case errors.Is(err, context.Canceled):
-		e.Kind = fault.Canceled
 	case errors.Is(err, errTooLarge):
 		e.Kind = fault.TooLarge
-	case errors.Is(err, errDropped), errors.Is(err, errEcho), errors.Is(err, errAsks), errors.Is(err, errStopped):
+	case errors.Is(err, errEcho), errors.Is(err, errAsks), errors.Is(err, errStopped):
 		e.Kind = fault.Disconnected
 	default:
 		e.Kind = fault.Internal

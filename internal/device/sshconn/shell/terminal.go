@@ -3,6 +3,7 @@ package shell
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -94,6 +95,14 @@ func newTerminal(ch Channel, p *plan) *terminal {
 func (t *terminal) hangUp() (err error) {
 	t.closing.Do(func() { err = t.ch.Close() })
 	return err
+}
+
+// dropped is errDropped, with the reason where the channel gives one.
+func (t *terminal) dropped() error {
+	if why := t.reader.err; why != nil && !errors.Is(why, io.EOF) {
+		return fmt.Errorf("%w: %w", errDropped, why)
+	}
+	return errDropped
 }
 
 func (t *terminal) write(text string) error {

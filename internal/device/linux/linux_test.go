@@ -1,0 +1,29 @@
+package linux_test
+
+import (
+	"regexp"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"capfleet/internal/device"
+	"capfleet/internal/device/drivertest"
+	"capfleet/internal/device/linux"
+	"capfleet/internal/sim"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	d, err := linux.New("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := drivertest.Simulate(t, sim.Options{}).Target(t, d, "lon-cap-01")
+	target.Good = device.Command{Line: "df -P"}
+	target.Want = regexp.MustCompile(`\AFilesystem +(?s:.*) /\n(?s:.*)\n\z`)
+	target.Other = device.Command{Line: "cat /etc/os-release"}
+	target.Refused = device.Command{Line: "ls /no/such/folder"}
+	drivertest.Run(t, target)
+}
