@@ -57,7 +57,7 @@ func (d *Daemon) Start(ctx context.Context, by string, req api.JobRequest) (jobs
 	if err != nil {
 		return jobs.Job{}, err
 	}
-	d.log.Info("job started", "job", job.ID, "op", job.Operation, "access", job.Access, "by", by, "devices", job.Devices)
+	d.log.Info("job requested", "job", job.ID, "op", job.Operation, "access", job.Access, "by", by, "devices", job.Devices)
 	return job, nil
 }
 
