@@ -75,9 +75,7 @@ func New(opts Options) *Server {
 	for _, register := range s.routes() {
 		register(a)
 	}
-	// Errors are Problems; huma describes its own model even where nobody uses it.
-	delete(a.OpenAPI().Components.Schemas.Map(), "ErrorModel")
-	delete(a.OpenAPI().Components.Schemas.Map(), "ErrorDetail")
+	correct(a.OpenAPI().Components.Schemas.Map())
 	s.document = document(a.OpenAPI())
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/openapi+json")
@@ -227,6 +225,25 @@ func asProblem(_ huma.Context, _ string, v any) (any, error) {
 		detail = strings.Join(parts, "; ")
 	}
 	return &Problem{Title: title(kind), Status: m.Status, Kind: string(kind), Detail: line(detail)}, nil
+}
+
+// correct makes the schemas say what is so. Errors are Problems, not huma's own
+// model. Lists are empty and never null. Answers may gain fields with a later
+// version, while an unknown key in a request is refused.
+func correct(schemas map[string]*huma.Schema) {
+	delete(schemas, "ErrorModel")
+	delete(schemas, "ErrorDetail")
+	requests := []string{"JobRequest", "Selection", "PinRequest", "HostKey"}
+	for name, schema := range schemas {
+		for _, property := range schema.Properties {
+			if property.Type == huma.TypeArray {
+				property.Nullable = false
+			}
+		}
+		if closed, ok := schema.AdditionalProperties.(bool); ok && !closed && !slices.Contains(requests, name) {
+			schema.AdditionalProperties = nil
+		}
+	}
 }
 
 func document(o *huma.OpenAPI) []byte {
