@@ -3,7 +3,7 @@
 // exec, and its clock. It changes nothing on the device.
 //
 // A device on which all stages pass gives a row. One that fails gives a failure
-// whose stage is the first that failed and whose text says how every stage
+// whose stage is the first that failed and whose text says how the later ones
 // ended, because a failed task has no rows and the later stages are what tells a
 // missing SFTP server from a dead device.
 package check
@@ -60,7 +60,7 @@ func (check) Steps(_ json.RawMessage, unit operation.Unit) ([]operation.Step, er
 			if err := r.result(); err != nil {
 				return operation.Observation{}, err
 			}
-			details = append(details, dev.Name+": "+r.summary())
+			details = append(details, dev.Name+": "+r.summary(stages()))
 		}
 		return operation.Observation{Verdict: operation.Done, Detail: strings.Join(details, "; ")}, nil
 	}
@@ -278,8 +278,25 @@ func (r *run) result() error {
 		}
 		cause = joined(all)
 	}
-	return &fault.Error{Kind: fault.KindOf(first.err), Act: "check", Device: r.dev.Name, Stage: first.stage,
-		Err: fmt.Errorf("%w [%s]", cause, r.summary())}
+	if rest := r.afterwards(first.stage); rest != "" {
+		cause = fmt.Errorf("%w [%s]", cause, rest)
+	}
+	out := &fault.Error{Kind: fault.KindOf(first.err), Stage: first.stage, Err: cause}
+	if !strings.Contains(cause.Error(), r.dev.Name) {
+		out.Act, out.Device = "check", r.dev.Name
+	}
+	return out
+}
+
+// afterwards says how the stages after the one that failed ended, or nothing
+// where none of them could be tried.
+func (r *run) afterwards(failed string) string {
+	order := stages()
+	later := order[slices.Index(order, failed)+1:]
+	if !slices.ContainsFunc(later, func(s string) bool { return *r.row.stage(s) == OK || *r.row.stage(s) == Failed }) {
+		return ""
+	}
+	return r.summary(later)
 }
 
 // joined is errors.Join on one line.
@@ -295,10 +312,10 @@ func (j joined) Error() string {
 
 func (j joined) Unwrap() []error { return j }
 
-// summary says how each stage ended: "reach ok, host_key ok, login failed, ...".
-func (r *run) summary() string {
-	var parts []string
-	for _, s := range stages() {
+// summary says how stages ended: "sftp ok, exec skipped, clock skipped".
+func (r *run) summary(of []string) string {
+	parts := make([]string, 0, len(of))
+	for _, s := range of {
 		parts = append(parts, s+" "+string(*r.row.stage(s)))
 	}
 	return strings.Join(parts, ", ")

@@ -15,7 +15,6 @@ import (
 
 	"capfleet/internal/device"
 	"capfleet/internal/device/bigip"
-	"capfleet/internal/device/endace"
 	"capfleet/internal/device/linux"
 	"capfleet/internal/fault"
 	"capfleet/internal/operation"
@@ -119,11 +118,18 @@ func definition(t testing.TB, open func(string) (device.Driver, error)) *device.
 	return d.Definition()
 }
 
+// shellDefinition is a platform with a command line whose clock has no zone.
+func shellDefinition() *device.Definition {
+	return &device.Definition{Platform: "endace_osm", Transport: device.TransportShell, Checks: device.Checks{
+		Version: "show version", VersionMatch: `Product release: +(\S+)`,
+		Clock: "show clock", ClockMatch: `Time: (.*\nDate: .*)`, ClockLayout: "15:04:05\nDate: 2006/01/02",
+	}}
+}
+
 // probe is an Endace probe whose clock is 30 s ahead, in the site's zone.
-func probe(t testing.TB) (*box, *device.Device) {
-	t.Helper()
+func probe() (*box, *device.Device) {
 	return &box{
-			def: definition(t, endace.New), now: noon(), facts: operation.Facts{}, refuses: map[string]error{},
+			def: shellDefinition(), now: noon(), facts: operation.Facts{}, refuses: map[string]error{},
 			answers: map[string]string{
 				"show version": "Product name:      OSm\nProduct release:   6.4.3\n",
 				// The first command begins at 12:00:01 and takes 2 s, the second as well.
@@ -148,7 +154,7 @@ func ptr[T any](v T) *T { return &v }
 
 func TestAllPass(t *testing.T) {
 	t.Parallel()
-	b, dev := probe(t)
+	b, dev := probe()
 	if err := do(t, b, dev); err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +183,7 @@ func TestAllPass(t *testing.T) {
 
 func TestExecPlatform(t *testing.T) {
 	t.Parallel()
-	b, dev := probe(t)
+	b, dev := probe()
 	b.def, dev.Platform, dev.Timezone = definition(t, linux.New), "linux", ""
 	b.answers = map[string]string{b.def.Checks.Version: "NAME=\"Debian\"\nVERSION_ID=\"12\"\n", b.def.Checks.Clock: "2026-07-14T12:00:04Z\n"}
 	if err := do(t, b, dev); err != nil {
@@ -205,73 +211,73 @@ func TestFailingStages(t *testing.T) {
 	}{
 		"down": {
 			func(b *box) { b.dial = stage(fault.Unreachable, "dial", "connection refused") },
-			fault.Unreachable, "reach", "reach failed, host_key skipped, login skipped, prompt skipped, sftp skipped, exec skipped, clock skipped", []string{"connection refused"},
+			fault.Unreachable, "reach", "", []string{"connection refused"},
 		},
 		"name": {
 			func(b *box) { b.dial = stage(fault.Unreachable, "resolve", "no such host") },
-			fault.Unreachable, "reach", "reach failed, host_key skipped", nil,
+			fault.Unreachable, "reach", "", nil,
 		},
 		"host key": {
 			func(b *box) { b.dial = stage(fault.HostKey, "host_key", "changed") },
-			fault.HostKey, "host_key", "reach ok, host_key failed, login skipped", nil,
+			fault.HostKey, "host_key", "", nil,
 		},
 		"password": {
 			func(b *box) { b.dial = stage(fault.Auth, "auth", "refused") },
-			fault.Auth, "login", "reach ok, host_key ok, login failed, prompt skipped", nil,
+			fault.Auth, "login", "", nil,
 		},
 		"mute during login": {
 			func(b *box) { b.dial = stage(fault.Timeout, "auth", "no answer") },
-			fault.Timeout, "login", "reach ok, host_key ok, login failed", nil,
+			fault.Timeout, "login", "", nil,
 		},
 		"secret missing": {
 			func(b *box) { b.dial = stage(fault.Invalid, "credentials", "FLEET_PASSWORD is not set") },
-			fault.Invalid, "login", "reach skipped, host_key skipped, login failed", nil,
+			fault.Invalid, "login", "", nil,
 		},
 		"jump host's login": {
 			func(b *box) {
 				b.dial = &fault.Error{Kind: fault.Auth, Stage: "jump", Err: stage(fault.Auth, "auth", "refused")}
 			},
-			fault.Auth, "reach", "reach failed, host_key skipped", nil,
+			fault.Auth, "reach", "", nil,
 		},
 		"no prompt": {
 			func(b *box) { b.open = stage(fault.Timeout, "prompt", "no prompt") },
-			fault.Timeout, "prompt", "login ok, prompt failed, sftp ok, exec skipped, clock skipped", nil,
+			fault.Timeout, "prompt", "[sftp ok, exec skipped, clock skipped]", nil,
 		},
 		"cut while waiting for the prompt": {
 			func(b *box) { b.open = stage(fault.Disconnected, "prompt", "cut") },
-			fault.Disconnected, "prompt", "prompt failed, sftp skipped, exec skipped, clock skipped", nil,
+			fault.Disconnected, "prompt", "", nil,
 		},
 		"no SFTP": {
 			func(b *box) { b.files = stage(fault.Refused, "sftp", "subsystem request failed") },
-			fault.Refused, "sftp", "prompt ok, sftp failed, exec n/a, clock ok", []string{"subsystem request failed"},
+			fault.Refused, "sftp", "[exec n/a, clock ok]", []string{"subsystem request failed"},
 		},
 		"SFTP does not answer": {
 			func(b *box) { b.realPath = stage(fault.Timeout, "sftp", "no answer") },
-			fault.Timeout, "sftp", "sftp failed, exec n/a, clock ok", nil,
+			fault.Timeout, "sftp", "[exec n/a, clock ok]", nil,
 		},
 		"version refused": {
 			func(b *box) { b.refuses["show version"] = stage(fault.Refused, "command", "% Unrecognized") },
-			fault.Refused, "prompt", "prompt failed, sftp ok, exec n/a, clock ok", []string{"show version: "},
+			fault.Refused, "prompt", "[sftp ok, exec n/a, clock ok]", []string{"show version: "},
 		},
 		"clock refused": {
 			func(b *box) { b.refuses["show clock"] = stage(fault.Refused, "command", "% Unrecognized") },
-			fault.Refused, "clock", "sftp ok, exec n/a, clock failed", []string{"show clock: "},
+			fault.Refused, "clock", "", []string{"show clock: "},
 		},
 		"clock not understood": {
 			func(b *box) { b.answers["show clock"] = "half past two\x1b[31m" },
-			fault.Unparsed, "clock", "clock failed", []string{`"half past two\x1b[31m"`},
+			fault.Unparsed, "clock", "", []string{`"half past two\x1b[31m"`},
 		},
 		"two of them": {
 			func(b *box) {
 				b.files = stage(fault.Refused, "sftp", "no subsystem")
 				b.refuses["show clock"] = stage(fault.Timeout, "command", "no answer")
 			},
-			fault.Refused, "sftp", "sftp failed, exec n/a, clock failed", []string{"sftp: ", "no subsystem", "clock: ", "no answer"},
+			fault.Refused, "sftp", "[exec n/a, clock failed]", []string{"sftp: ", "no subsystem", "clock: ", "no answer"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, dev := probe(t)
+			b, dev := probe()
 			c.order(b)
 			err := do(t, b, dev)
 			if !fault.Is(err, c.kind) || fault.StageOf(err) != c.stage {
@@ -281,6 +287,12 @@ func TestFailingStages(t *testing.T) {
 				if !strings.Contains(err.Error(), w) {
 					t.Errorf("%q is not in: %v", w, err)
 				}
+			}
+			if c.summary == "" && strings.Contains(err.Error(), "[") && !strings.Contains(err.Error(), "[31m") {
+				t.Errorf("it says more than there is to say: %v", err)
+			}
+			if strings.Count(err.Error(), "lon-probe-01") != 1 {
+				t.Errorf("the device is not named once: %v", err)
 			}
 			if strings.ContainsAny(err.Error(), "\n\x1b") {
 				t.Errorf("not one plain line: %q", err)
@@ -294,7 +306,7 @@ func TestFailingStages(t *testing.T) {
 
 func TestUnknownVersionIsAWarning(t *testing.T) {
 	t.Parallel()
-	b, dev := probe(t)
+	b, dev := probe()
 	b.answers["show version"] = "something else\n"
 	if err := do(t, b, dev); err != nil {
 		t.Fatal(err)
@@ -306,7 +318,7 @@ func TestUnknownVersionIsAWarning(t *testing.T) {
 
 func TestReadClock(t *testing.T) {
 	t.Parallel()
-	osm, f5, lin := definition(t, endace.New).Checks, definition(t, bigip.New).Checks, definition(t, linux.New).Checks
+	osm, f5, lin := shellDefinition().Checks, definition(t, bigip.New).Checks, definition(t, linux.New).Checks
 	fraction := device.Checks{ClockMatch: `(\S+)`, ClockLayout: "2006-01-02T15:04:05.000Z07:00"}
 	half := time.Second / 2
 	for name, c := range map[string]struct {
