@@ -68,7 +68,7 @@ func startDaemon(ctx context.Context, o options, f *fleet) (socket string, stop 
 	socket = filepath.Join(f.dir, "d.sock")
 	cmd := exec.CommandContext(ctx, filepath.Join(o.bin, "fleetd"), "--inventory", filepath.Join(f.dir, "inventory.yaml"),
 		"--state", filepath.Join(f.dir, "state"), "--socket", socket, "--log-level", "error",
-		"--limit-global", strconv.Itoa(o.workers), "--limit-site", strconv.Itoa(o.workers))
+		"--limit", strconv.Itoa(o.workers), "--limit-per-site", strconv.Itoa(o.workers))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return "", nil, err
