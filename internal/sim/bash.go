@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -102,11 +103,11 @@ type shellSetup struct {
 	env      []string // exported by the parent
 }
 
-// newBash makes a shell. Whoever asked for it closes it.
-func newBash(s *session, setup shellSetup) (*bash, error) {
+// newBash makes a shell that ends with ctx. Whoever asked for it closes it.
+func newBash(ctx context.Context, s *session, setup shellSetup) (*bash, error) {
 	b := &bash{s: s, commands: setup.commands, prompt: setup.prompt, parser: syntax.NewParser(),
 		stdin: setup.stdin, stderr: setup.stderr}
-	b.ctx, b.cancel = context.WithCancel(s.ctx)
+	b.ctx, b.cancel = context.WithCancel(ctx)
 	home := s.dev.persona.home(s.user)
 	env := slices.Concat(setup.env, []string{
 		"HOME=" + home, "USER=" + s.user, "LOGNAME=" + s.user, "SHELL=/bin/bash",
@@ -124,6 +125,7 @@ func newBash(s *session, setup shellSetup) (*bash, error) {
 		interp.Dir("/"),
 		interp.StdIO(nil, setup.stdout, setup.stderr),
 		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return b.exec }),
+		interp.CallHandler(limitDepth),
 		interp.OpenHandler(b.open),
 		interp.StatHandler(b.stat),
 		interp.ReadDirHandler2(func(_ context.Context, name string) ([]fs.DirEntry, error) { return s.dev.files.readDir(name) }),
@@ -162,7 +164,7 @@ func (c *call) nested() (*bash, error) {
 		}
 		return true
 	})
-	return newBash(c.s, shellSetup{commands: c.sh.commands, prompt: c.sh.prompt, stdin: c.in, stdout: c.out, stderr: c.err,
+	return newBash(c.ctx, c.s, shellSetup{commands: c.sh.commands, prompt: c.sh.prompt, stdin: c.in, stdout: c.out, stderr: c.err,
 		dir: c.dir, env: env})
 }
 
@@ -200,10 +202,12 @@ func (b *bash) runParsed(ctx context.Context, file *syntax.File) int {
 		}
 		var status interp.ExitStatus
 		switch {
-		case b.runner.Exited():
-			errors.As(err, &status) // exit 0 gives no error and leaves it 0
+		case b.runner.Exited() && (err == nil || errors.As(err, &status)):
 			return int(status)
 		case err == nil, errors.As(err, &status):
+		case errors.Is(err, errTooDeep):
+			fmt.Fprintf(b.stderr, "-bash: %v\n", errTooDeep)
+			return 1
 		default:
 			// The interpreter itself gave up; bash has no such end.
 			b.s.dev.fleet.log.Debug("simulated shell stopped", "device", b.s.dev.name, "err", err)
@@ -235,6 +239,20 @@ func (b *bash) exec(ctx context.Context, args []string) error {
 	}
 	return nil
 }
+
+// maxDepth is how many frames of ours a script may stack up. A function that
+// calls itself for ever would end this process, not just its shell.
+const maxDepth = 4000
+
+func limitDepth(_ context.Context, args []string) ([]string, error) {
+	var frame [1]uintptr
+	if runtime.Callers(maxDepth, frame[:]) > 0 {
+		return nil, errTooDeep
+	}
+	return args, nil
+}
+
+var errTooDeep = errors.New("maximum function nesting level exceeded")
 
 // isBashReport tells which programs faults of reports apply to.
 func isBashReport(args []string) bool {
@@ -298,6 +316,7 @@ func (readOnly) Write([]byte) (int, error) { return 0, errors.New("bad file desc
 // interact is an interactive shell on the session's terminal.
 func (b *bash) interact() int {
 	t := b.s.term
+	b.s.interrupt.Store(nil) // a shell inside a command reads Ctrl-C itself
 	for {
 		b.s.flap()
 		script, file, err := b.readScript(t)
@@ -320,6 +339,9 @@ func (b *bash) interact() int {
 			b.last = b.complain(err)
 			continue
 		}
+		if !isSimple(file) {
+			t.Flush() // what was typed shows while a loop runs
+		}
 		ctx, done := b.s.command(b.ctx)
 		status := b.runParsed(ctx, file)
 		interrupted := ctx.Err() != nil
@@ -330,7 +352,8 @@ func (b *bash) interact() int {
 		if interrupted && b.s.hasPTY {
 			t.raw("^C\r\n")
 		}
-		if b.runner.Exited() {
+		// An interrupted interpreter calls itself exited as well; it can go on.
+		if !interrupted && b.runner.Exited() {
 			if b.s.hasPTY {
 				t.raw("logout\r\n")
 			}
@@ -338,6 +361,16 @@ func (b *bash) interact() int {
 		}
 		b.last = status
 	}
+}
+
+// isSimple tells whether a script is no more than one program or built-in; those
+// that take time show what they have to.
+func isSimple(file *syntax.File) bool {
+	if len(file.Stmts) != 1 {
+		return len(file.Stmts) == 0
+	}
+	_, ok := file.Stmts[0].Cmd.(*syntax.CallExpr)
+	return ok
 }
 
 // hasBackground tells whether a script leaves jobs behind, which live on in its

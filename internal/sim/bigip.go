@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"strings"
@@ -87,12 +88,12 @@ func (s *session) flap() {
 }
 
 // open makes a bash of the session; root's starts in /config.
-func (p *bigipPersonality) open(s *session) (*bash, error) {
+func (p *bigipPersonality) open(ctx context.Context, s *session) (*bash, error) {
 	dir := ""
 	if s.user == "root" {
 		dir = "/config"
 	}
-	return newBash(s, shellSetup{commands: p.commands, prompt: p.bashPrompt, dir: dir,
+	return newBash(ctx, s, shellSetup{commands: p.commands, prompt: p.bashPrompt, dir: dir,
 		stdin: s.stdin(), stdout: s.stdout(), stderr: s.stderr()})
 }
 
@@ -101,7 +102,7 @@ func (p *bigipPersonality) shell(s *session) int {
 	if s.conn.account.tmsh {
 		return p.newTmsh(s).interact()
 	}
-	b, err := p.open(s)
+	b, err := p.open(s.ctx, s)
 	if err != nil {
 		return s.broken(err)
 	}
@@ -109,21 +110,17 @@ func (p *bigipPersonality) shell(s *session) int {
 	return b.interact()
 }
 
-func (p *bigipPersonality) exec(s *session, line string) int {
+func (p *bigipPersonality) exec(ctx context.Context, s *session, line string) int {
 	s.flap()
 	if s.conn.account.tmsh {
-		ctx, done := s.command(s.ctx)
-		defer done(true)
 		return p.newTmsh(s).run(ctx, line, s.stdout(), s.stderr())
 	}
-	b, err := p.open(s)
+	b, err := p.open(ctx, s)
 	if err != nil {
 		return s.broken(err)
 	}
 	defer b.close()
-	ctx, done := s.command(b.ctx)
-	defer done(true)
-	return b.run(ctx, line)
+	return b.run(b.ctx, line)
 }
 
 // runTmsh is tmsh as a program of bash: interactive, or for one command.

@@ -46,8 +46,8 @@ type personality interface {
 	version() string
 	// shell runs an interactive session to its end and gives the exit status.
 	shell(s *session) int
-	// exec runs one command line and gives the exit status.
-	exec(s *session, line string) int
+	// exec runs one command line until it or ctx ends and gives the exit status.
+	exec(ctx context.Context, s *session, line string) int
 	// furnish lists the files that a device has from the start, by absolute path;
 	// a path ending in "/" is a directory.
 	furnish(d *device) map[string]string

@@ -3,7 +3,6 @@ package sim_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -107,6 +106,9 @@ func connect(addr string, config *ssh.ClientConfig) (*ssh.Client, error) {
 	c, channels, requests, err := ssh.NewClientConn(conn, addr, config)
 	if err != nil {
 		conn.Close()
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
 	return ssh.NewClient(c, channels, requests), nil
@@ -291,5 +293,3 @@ func journal(t *testing.T, f *sim.Fleet) string {
 func quick(faults ...string) sim.Options {
 	return sim.Options{Devices: 8, Faults: append([]string{"*:boot_time=20ms"}, faults...)}
 }
-
-var _ = fmt.Sprint

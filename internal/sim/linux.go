@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -89,12 +90,12 @@ func (p *linuxPersonality) prompt(b *bash) string {
 }
 
 // open makes the session's login shell.
-func (p *linuxPersonality) open(s *session) (*bash, error) {
-	return newBash(s, shellSetup{commands: p.commands, prompt: p.prompt, stdin: s.stdin(), stdout: s.stdout(), stderr: s.stderr()})
+func (p *linuxPersonality) open(ctx context.Context, s *session) (*bash, error) {
+	return newBash(ctx, s, shellSetup{commands: p.commands, prompt: p.prompt, stdin: s.stdin(), stdout: s.stdout(), stderr: s.stderr()})
 }
 
 func (p *linuxPersonality) shell(s *session) int {
-	b, err := p.open(s)
+	b, err := p.open(s.ctx, s)
 	if err != nil {
 		return s.broken(err)
 	}
@@ -103,15 +104,13 @@ func (p *linuxPersonality) shell(s *session) int {
 	return b.interact()
 }
 
-func (p *linuxPersonality) exec(s *session, line string) int {
-	b, err := p.open(s)
+func (p *linuxPersonality) exec(ctx context.Context, s *session, line string) int {
+	b, err := p.open(ctx, s)
 	if err != nil {
 		return s.broken(err)
 	}
 	defer b.close()
-	ctx, done := s.command(b.ctx)
-	defer done(true)
-	return b.run(ctx, line)
+	return b.run(b.ctx, line)
 }
 
 // stdin is what programs read: the client's bytes where there is no terminal.

@@ -28,7 +28,7 @@ func (p *osmPersonality) live(*device, string) []byte { return nil }
 
 // exec refuses: this family runs nothing but its command line, and that needs a
 // shell session.
-func (p *osmPersonality) exec(s *session, _ string) int {
+func (p *osmPersonality) exec(_ context.Context, s *session, _ string) int {
 	fmt.Fprint(s.stderr(), "UNIX shell commands cannot be executed using this account.\n")
 	return 1
 }

@@ -285,7 +285,7 @@ func runShell(c *call) int {
 		return c.fail("%v", err)
 	}
 	defer inner.close()
-	return inner.run(c.ctx, script)
+	return inner.run(inner.ctx, script)
 }
 
 func runStty(c *call) int {

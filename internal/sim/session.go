@@ -128,7 +128,11 @@ func (s *session) request(r *ssh.Request, started bool) (run func() int, ok bool
 		if started || ssh.Unmarshal(r.Payload, &e) != nil {
 			return nil, false
 		}
-		return func() int { return s.runExec(e.Value) }, true
+		ctx, done := s.command(s.ctx) // now: a signal may follow at once
+		return func() int {
+			defer done(true)
+			return s.runExec(ctx, e.Value)
+		}, true
 	case "subsystem":
 		var e stringRequest
 		if started || ssh.Unmarshal(r.Payload, &e) != nil || e.Value != "sftp" {
@@ -161,6 +165,9 @@ func (s *session) interruptCommand() bool {
 func (s *session) command(parent context.Context) (ctx context.Context, done func(end bool)) {
 	ctx, cancel := context.WithCancel(parent)
 	s.interrupt.Store(&cancel)
+	if s.term != nil {
+		s.term.in.overtake()
+	}
 	return ctx, func(end bool) {
 		s.interrupt.Store(nil)
 		if end {
@@ -188,15 +195,19 @@ func (s *session) runShell() int {
 	return status
 }
 
-func (s *session) runExec(line string) int {
-	if s.silent() || s.turn(s.ctx) != nil {
+func (s *session) runExec(ctx context.Context, line string) int {
+	if s.silent() || s.turn(ctx) != nil {
 		return statusKilled
 	}
 	if s.hasPTY {
 		s.term = newTerminal(s)
 		defer s.term.Flush()
 	}
-	return s.dev.persona.exec(s, line)
+	status := s.dev.persona.exec(ctx, s, line)
+	if ctx.Err() != nil && !s.hasPTY {
+		return statusKilled
+	}
+	return status
 }
 
 // finish tells the client how the program ended and closes the channel. Errors

@@ -17,7 +17,7 @@ func (s *session) runSFTP() int {
 		return statusKilled
 	}
 	h := &sftpFiles{s: s}
-	server := sftp.NewRequestServer(s.ch, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h},
+	server := sftp.NewRequestServer(sftpChannel{s.ch, wire{s, s.ch}}, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h},
 		sftp.WithStartDirectory(s.dev.persona.home(s.user)))
 	err := server.Serve()
 	if err = errors.Join(ignoreEOF(err), ignoreEOF(server.Close())); err != nil {
@@ -26,6 +26,15 @@ func (s *session) runSFTP() int {
 	}
 	return 0
 }
+
+// sftpChannel keeps the channel open when the server closes it: the exit status
+// is still to come.
+type sftpChannel struct {
+	io.Reader
+	io.Writer
+}
+
+func (sftpChannel) Close() error { return nil }
 
 func ignoreEOF(err error) error {
 	if errors.Is(err, io.EOF) {

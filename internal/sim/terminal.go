@@ -24,7 +24,7 @@ var errInterrupted = errors.New("interrupted")
 type terminal struct {
 	s   *session
 	out wire
-	in  input
+	in  *input
 
 	mu  sync.Mutex
 	buf []byte
@@ -35,8 +35,8 @@ type terminal struct {
 // newTerminal starts reading what the client types; the session joins the
 // reader, which ends with the channel.
 func newTerminal(s *session) *terminal {
-	t := &terminal{s: s, out: wire{s, s.ch}, in: input{chunks: make(chan []byte, 8)}}
-	s.joins.Go(func() { t.in.pump(s.ctx, s.ch, s.interruptCommand) })
+	t := &terminal{s: s, out: wire{s, s.ch}, in: newInput(s.interruptCommand)}
+	s.joins.Go(func() { t.in.pump(s.ctx, s.ch) })
 	return t
 }
 

@@ -39,6 +39,7 @@ func (t *tmsh) prompt() string {
 // interact runs the shell on the session's terminal until quit.
 func (t *tmsh) interact() int {
 	t.interactive = true
+	t.s.interrupt.Store(nil) // a shell inside a command reads Ctrl-C itself
 	term := t.s.term
 	for !t.left {
 		t.s.flap()
@@ -297,14 +298,14 @@ func (t *tmsh) runComponent(ctx context.Context, args []string, out, errw io.Wri
 
 // bash leaves tmsh for the other shell, for one command or until it exits.
 func (t *tmsh) bash(ctx context.Context, args []string, out, errw io.Writer) int {
-	b, err := newBash(t.s, shellSetup{commands: t.p.commands, prompt: t.p.bashPrompt, stdin: t.s.stdin(), stdout: out, stderr: errw})
+	b, err := newBash(ctx, t.s, shellSetup{commands: t.p.commands, prompt: t.p.bashPrompt, stdin: t.s.stdin(), stdout: out, stderr: errw})
 	if err != nil {
 		return t.s.broken(err)
 	}
 	defer b.close()
 	switch {
 	case len(args) == 2 && args[0] == "-c":
-		return b.run(ctx, args[1])
+		return b.run(b.ctx, args[1])
 	case len(args) > 0:
 		return unexpected(errw, args, "bash")
 	case t.s.term == nil:
@@ -312,7 +313,7 @@ func (t *tmsh) bash(ctx context.Context, args []string, out, errw io.Writer) int
 		if err != nil {
 			return 1
 		}
-		return b.run(ctx, string(text))
+		return b.run(b.ctx, string(text))
 	default:
 		return b.interact()
 	}
