@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,45 +35,45 @@ type fixture struct {
 
 func epoch() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 
-func open(t testing.TB, opts Options) fixture {
-	t.Helper()
-	dir := t.TempDir()
+func open(tb testing.TB, opts Options) fixture {
+	tb.Helper()
+	dir := tb.TempDir()
 	db, err := ledger.Open(filepath.Join(dir, "ledger.db"), ledger.Options{Namespaces: Namespaces()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := db.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	opts.Now = epoch
 	f := fixture{dir: filepath.Join(dir, "artifacts"), db: db}
-	f.Store = f.reopen(t, opts)
+	f.Store = f.reopen(tb, opts)
 	return f
 }
 
-func (f fixture) reopen(t testing.TB, opts Options) *Store {
-	t.Helper()
+func (f fixture) reopen(tb testing.TB, opts Options) *Store {
+	tb.Helper()
 	s, err := Open(f.dir, f.db, opts)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
 
-func (f fixture) put(t testing.TB, meta Meta, content string) Artifact {
-	t.Helper()
-	a, err := f.Put(t.Context(), meta, strings.NewReader(content))
+func (f fixture) put(tb testing.TB, meta Meta, content string) Artifact {
+	tb.Helper()
+	a, err := f.Put(tb.Context(), meta, strings.NewReader(content))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return a
 }
 
 // files lists what is on the disk, relative to the store.
-func (f fixture) files(t testing.TB) []string {
-	t.Helper()
+func (f fixture) files(tb testing.TB) []string {
+	tb.Helper()
 	var out []string
 	err := filepath.WalkDir(f.dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
@@ -82,7 +83,7 @@ func (f fixture) files(t testing.TB) []string {
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out
 }
@@ -92,15 +93,15 @@ func digest(content string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (f fixture) read(t testing.TB, sha string) (string, error) {
-	t.Helper()
-	r, _, err := f.Open(t.Context(), sha)
+func (f fixture) read(tb testing.TB, sha string) (string, error) {
+	tb.Helper()
+	r, _, err := f.Open(tb.Context(), sha)
 	if err != nil {
 		return "", err
 	}
 	defer func() {
 		if err := r.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	}()
 	b, err := io.ReadAll(r)
@@ -155,7 +156,7 @@ func TestSameContentIsOneFile(t *testing.T) {
 	if diff := cmp.Diff([]Artifact{first, other}, all); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)
 	}
-	if _, a, err := s.Store.Open(t.Context(), first.SHA256); err != nil || a != first {
+	if _, a, err := s.Open(t.Context(), first.SHA256); err != nil || a != first {
 		t.Errorf("opened as %+v, %v", a, err)
 	}
 }
@@ -180,7 +181,7 @@ func TestRemove(t *testing.T) {
 	a := s.put(t, Meta{Name: "a", Job: "1"}, "one")
 	s.put(t, Meta{Name: "b", Job: "2"}, "one")
 	keep := s.put(t, Meta{Name: "c", Job: "2"}, "two")
-	r, _, err := s.Store.Open(t.Context(), a.SHA256)
+	r, _, err := s.Open(t.Context(), a.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +216,7 @@ func TestDigestIsNeverAPath(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
 	for _, bad := range []string{"", "../../etc/passwd", strings.Repeat("A", 64), strings.Repeat("g", 64), strings.Repeat("a", 63), strings.Repeat("a", 66)} {
-		if _, _, err := s.Store.Open(t.Context(), bad); !fault.Is(err, fault.Invalid) {
+		if _, _, err := s.Open(t.Context(), bad); !fault.Is(err, fault.Invalid) {
 			t.Errorf("open %q: %v", bad, err)
 		}
 		if err := s.Remove(t.Context(), bad); !fault.Is(err, fault.Invalid) {
@@ -264,10 +265,8 @@ func TestDamageIsNoticed(t *testing.T) {
 func TestFailedPutLeavesNothing(t *testing.T) {
 	t.Parallel()
 	boom := &fault.Error{Kind: fault.Disconnected, Act: "read", Err: errors.New("cut")}
-	canceled, cancel := context.WithCancel(context.Background())
-	cancel()
 	for name, c := range map[string]struct {
-		ctx  context.Context
+		stop bool
 		r    io.Reader
 		full failingFile
 		meta Meta
@@ -275,7 +274,7 @@ func TestFailedPutLeavesNothing(t *testing.T) {
 		want string
 	}{
 		"reader fails":    {r: io.MultiReader(strings.NewReader("half"), iotest.ErrReader(boom)), kind: fault.Disconnected},
-		"canceled":        {ctx: canceled, r: strings.NewReader("x"), kind: fault.Canceled},
+		"canceled":        {stop: true, r: strings.NewReader("x"), kind: fault.Canceled},
 		"too large":       {r: strings.NewReader(strings.Repeat("x", 101)), kind: fault.TooLarge, want: "larger than 100 bytes"},
 		"disk full":       {r: strings.NewReader("x"), full: failingFile{write: syscall.ENOSPC}, kind: fault.Storage, want: "free some space"},
 		"sync fails":      {r: strings.NewReader("x"), full: failingFile{sync: syscall.EIO}, kind: fault.Storage, want: "input/output"},
@@ -290,9 +289,10 @@ func TestFailedPutLeavesNothing(t *testing.T) {
 				c.full.File = f
 				return c.full, err
 			}
-			ctx := c.ctx
-			if ctx == nil {
-				ctx = t.Context()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if c.stop {
+				cancel()
 			}
 			_, err := s.Put(ctx, c.meta, c.r)
 			if !fault.Is(err, c.kind) || !strings.Contains(err.Error(), c.want) {
@@ -434,7 +434,7 @@ func TestConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			for i := range 20 {
 				content := fmt.Sprint("content ", (worker+i)%3)
-				if a, err := s.Put(t.Context(), Meta{Name: "f", Job: fmt.Sprint(worker)}, strings.NewReader(content)); err != nil || a.SHA256 != digest(content) {
+				if a, err := s.Put(t.Context(), Meta{Name: "f", Job: strconv.Itoa(worker)}, strings.NewReader(content)); err != nil || a.SHA256 != digest(content) {
 					t.Errorf("put: %v", err)
 				}
 				if got, err := s.read(t, digest(content)); err != nil && !fault.Is(err, fault.NotFound) || err == nil && got != content {

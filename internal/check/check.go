@@ -91,10 +91,7 @@ func (r *run) pass(stage string) {
 func (r *run) fail(stage string, err error) {
 	*r.row.stage(stage) = Failed
 	r.failed = append(r.failed, failure{stage, err})
-	switch fault.KindOf(err) {
-	case fault.Disconnected, fault.Canceled:
-		r.dead = true
-	}
+	r.dead = r.dead || fault.Is(err, fault.Disconnected) || fault.Is(err, fault.Canceled)
 }
 
 func (r *run) all(ctx context.Context) {
@@ -123,31 +120,14 @@ func (r *run) all(ctx context.Context) {
 
 // connectFailed finds the stage in the words of the connection.
 func (r *run) connectFailed(err error) {
-	at := stageReach
-	switch fault.StageOf(err) {
-	case "host_key":
-		at = stageHostKey
-	case "auth", "credentials":
-		at = stageLogin
-	}
-	switch fault.KindOf(err) {
-	case fault.HostKey:
-		at = stageHostKey
-	case fault.Auth:
-		at = stageLogin
-	}
-	if fault.StageOf(err) == "jump" {
+	at, named := stageReach, fault.StageOf(err)
+	switch {
+	case named == "jump":
 		// It is the jump host's key or login that failed: the device was not reached.
-		at = stageReach
-	}
-	for _, s := range stages() {
-		if s == at {
-			break
-		}
-		// Reading a secret comes before dialling, and then nothing has been reached.
-		if fault.StageOf(err) != "credentials" {
-			*r.row.stage(s) = OK
-		}
+	case named == "host_key" || fault.Is(err, fault.HostKey):
+		at = stageHostKey
+	case named == "auth" || named == "credentials" || fault.Is(err, fault.Auth):
+		at = stageLogin
 	}
 	r.fail(at, err)
 }

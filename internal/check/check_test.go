@@ -109,7 +109,7 @@ func (s sftp) Close() error {
 }
 
 // definition is the one that ships.
-func definition(t testing.TB, open func(string) (device.Driver, error)) *device.Definition {
+func definition(t *testing.T, open func(string) (device.Driver, error)) *device.Definition {
 	t.Helper()
 	d, err := open("")
 	if err != nil {

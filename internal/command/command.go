@@ -158,13 +158,16 @@ func failed(ctx context.Context, env operation.Env, dev *device.Device, s Spec, 
 
 // seconds rounds to what is of interest. Duration.Seconds adds two fractions and
 // gives 1.2349999999999999.
-func seconds(d time.Duration) float64 { return float64(d.Round(time.Millisecond).Milliseconds()) / 1000 }
+func seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
+}
 
 // columns are a template's keys in the order of its Values.
 func columns(t *parse.Template) []string {
-	var out []string
-	for _, v := range t.Values() {
-		out = append(out, v.Key)
+	values := t.Values()
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = v.Key
 	}
 	return out
 }

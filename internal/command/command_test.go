@@ -21,13 +21,13 @@ import (
 )
 
 // definitions are those that ship, so that a change to a list shows here.
-func definitions(t testing.TB) func(string) (*device.Definition, bool) {
-	t.Helper()
+func definitions(tb testing.TB) func(string) (*device.Definition, bool) {
+	tb.Helper()
 	all := map[string]*device.Definition{}
 	for _, open := range []func(string) (device.Driver, error){endace.New, bigip.New, linux.New} {
 		d, err := open("")
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		all[d.Platform()] = d.Definition()
 	}
@@ -36,11 +36,11 @@ func definitions(t testing.TB) func(string) (*device.Definition, bool) {
 
 func dev(name, platform string) *device.Device { return &device.Device{Name: name, Platform: platform} }
 
-func spec(t testing.TB, s Spec) json.RawMessage {
-	t.Helper()
+func spec(tb testing.TB, s Spec) json.RawMessage {
+	tb.Helper()
 	raw, err := json.Marshal(s)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return raw
 }

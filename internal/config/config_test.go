@@ -191,7 +191,7 @@ func TestBadSettings(t *testing.T) {
 		want  string
 	}{
 		"unknown key":       {file: "state: /s\nsokcet: /x\n", want: `:2:1: unknown key "sokcet" (known: state, inventory, socket,`},
-		"unknown inner key": {file: "log: {levle: debug}\n", want: `:1:7: unknown key "levle"`},
+		"unknown inner key": {file: "log: {levl: debug}\n", want: `:1:7: unknown key "levl"`},
 		"twice":             {file: "state: /a\nstate: /b\n", want: ":2:1:"},
 		"wrong type":        {file: "limits: {global: many}\n", want: ":1:18:"},
 		"a list":            {file: "- a\n", want: ":1:"},

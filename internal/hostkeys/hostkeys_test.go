@@ -42,7 +42,7 @@ func key(kind, value string) device.HostKey {
 	return device.HostKey{Device: "lon-probe-01", Host: "192.0.2.11", Type: kind, SHA256: "SHA256:" + value, PublicKey: kind + " " + value}
 }
 
-func run(t *testing.T, ctx context.Context, n fakeNet) (*fakeEnv, operation.Observation, error) {
+func run(ctx context.Context, t *testing.T, n fakeNet) (*fakeEnv, operation.Observation, error) {
 	t.Helper()
 	dev := &device.Device{Name: "lon-probe-01", KnownHosts: "/inv/known_hosts"}
 	steps, err := New(n, n).Steps(nil, operation.Unit{Name: dev.Name, Devices: []*device.Device{dev}})
@@ -72,13 +72,13 @@ func TestStatuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			env, seen, err := run(t, t.Context(), fakeNet{keys: c.presented, pinned: c.pinned})
+			env, seen, err := run(t.Context(), t, fakeNet{keys: c.presented, pinned: c.pinned})
 			if err != nil || seen.Verdict != operation.Done {
 				t.Fatalf("%+v, %v", seen, err)
 			}
-			var want []Row
+			want := make([]Row, len(c.presented))
 			for i, k := range c.presented {
-				want = append(want, Row{k, c.want[i]})
+				want[i] = Row{k, c.want[i]}
 			}
 			if diff := cmp.Diff(want, env.rows); diff != "" {
 				t.Errorf("rows (-want +got):\n%s", diff)
@@ -102,21 +102,24 @@ func TestRowIsFlat(t *testing.T) {
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	down := &fault.Error{Kind: fault.Unreachable, Act: "dial", Device: "lon-probe-01", Stage: "dial", Err: errors.New("connection refused")}
-	canceled, cancel := context.WithCancel(context.Background())
-	cancel()
 	keys := []device.HostKey{key("ssh-rsa", "AAA")}
 	for name, c := range map[string]struct {
-		ctx         context.Context
+		cancel      bool
 		net         fakeNet
 		kind        fault.Kind
 		stage, want string
 	}{
-		"down":            {t.Context(), fakeNet{err: down}, fault.Unreachable, "dial", "connection refused"},
-		"no keys":         {t.Context(), fakeNet{}, fault.HostKey, "host_key", "offered no host key"},
-		"bad known_hosts": {t.Context(), fakeNet{keys: keys, bad: errors.New("line 3")}, fault.Internal, "host_key", "line 3"},
-		"canceled":        {canceled, fakeNet{keys: keys}, fault.Canceled, "host_key", ""},
+		"down":            {false, fakeNet{err: down}, fault.Unreachable, "dial", "connection refused"},
+		"no keys":         {false, fakeNet{}, fault.HostKey, "host_key", "offered no host key"},
+		"bad known_hosts": {false, fakeNet{keys: keys, bad: errors.New("line 3")}, fault.Internal, "host_key", "line 3"},
+		"canceled":        {true, fakeNet{keys: keys}, fault.Canceled, "host_key", ""},
 	} {
-		env, _, err := run(t, c.ctx, c.net)
+		ctx, cancel := context.WithCancel(t.Context())
+		if c.cancel {
+			cancel()
+		}
+		env, _, err := run(ctx, t, c.net)
+		cancel()
 		if !fault.Is(err, c.kind) || fault.StageOf(err) != c.stage || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "lon-probe-01") {
 			t.Errorf("%s: %v (%s, stage %s)", name, err, fault.KindOf(err), fault.StageOf(err))
 		}

@@ -136,42 +136,51 @@ devices:
 	return []byte(b.String())
 }
 
-// The requirement is 10,000 devices well under a second, which the benchmark
-// measures. The bound here is for a busy machine with the race detector and
-// still catches anything quadratic.
+// The requirement, 10,000 devices well under a second, is what the benchmark
+// measures. Here the time is held against that of parsing the YAML alone, on the
+// same machine in the same state, which catches anything quadratic.
 func TestTenThousandDevices(t *testing.T) {
-	t.Parallel()
 	src := big(10_000)
+	alone := yamlAlone(t, src)
 	start := time.Now()
 	inv, err := parse(src, "inventory.yaml", Options{Platforms: platforms()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	loaded := time.Since(start)
-	start = time.Now()
 	got, err := inv.Select(Selection{Names: []string{"site-*"}, Selector: "site in (site-07,site-08),group=probes,tier!=core,rack"})
 	if err != nil || len(got) != 134 {
 		t.Fatalf("%d devices, %v", len(got), err)
 	}
-	selected := time.Since(start)
-	t.Logf("%d bytes: loaded in %v, selected in %v", len(src), loaded, selected)
-	if loaded+selected > 10*time.Second {
-		t.Errorf("loaded in %v, selected in %v", loaded, selected)
-	}
+	bounded(t, alone, time.Since(start))
 }
 
 // A slip in every device costs little more than reading the file: names are
 // compared only for what is told.
 func TestTenThousandMistakes(t *testing.T) {
-	t.Parallel()
-	doc := strings.ReplaceAll(string(big(10_000)), "    site: ", "    ha_peer: x")
+	src := strings.ReplaceAll(string(big(10_000)), "    site: ", "    ha_peer: x")
+	alone := yamlAlone(t, []byte(src))
 	start := time.Now()
-	bad := problemsOf(t, doc)
+	bad := problemsOf(t, src)
+	bounded(t, alone, time.Since(start))
 	if len(bad.Problems) != maxProblems || bad.More < 9000 {
 		t.Errorf("%d problems and %d more", len(bad.Problems), bad.More)
 	}
-	if d := time.Since(start); d > 10*time.Second {
-		t.Errorf("took %v", d)
+}
+
+func yamlAlone(t *testing.T, src []byte) time.Duration {
+	t.Helper()
+	start := time.Now()
+	if _, ok := document(src, &problems{}); !ok {
+		t.Fatal("not YAML")
+	}
+	return time.Since(start)
+}
+
+func bounded(t *testing.T, alone, took time.Duration) {
+	t.Helper()
+	t.Logf("took %v, the YAML alone %v", took, alone)
+	if took > 8*alone {
+		t.Errorf("took %v, the YAML alone %v", took, alone)
 	}
 }
 

@@ -18,11 +18,11 @@ import (
 func platforms() []string { return []string{"endace_osm", "f5_bigip", "linux"} }
 
 // load parses a document as if it stood in /inv/inventory.yaml.
-func load(t testing.TB, doc string) *Inventory {
-	t.Helper()
+func load(tb testing.TB, doc string) *Inventory {
+	tb.Helper()
 	inv, err := parse([]byte(doc), "/inv/inventory.yaml", Options{Platforms: platforms()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return inv
 }
@@ -37,7 +37,7 @@ func get(t *testing.T, inv *Inventory, name string) *device.Device {
 }
 
 func hopNames(d *device.Device) []string {
-	var out []string
+	out := make([]string, 0, len(d.Jump))
 	for _, h := range d.Jump {
 		out = append(out, h.Name)
 	}
@@ -70,8 +70,8 @@ func TestExampleFile(t *testing.T) {
 		"lon-ltm-01":   {"lon-bastion"},
 		"lon-ltm-02":   {"ops@bastion.example.com:2222"},
 		"nyc-probe-01": {"nyc-bastion"},
-		"nyc-bastion":  nil,
-		"nyc-cap-01":   nil,
+		"nyc-bastion":  {},
+		"nyc-cap-01":   {},
 	} {
 		if diff := cmp.Diff(want, hopNames(get(t, inv, name))); diff != "" {
 			t.Errorf("%s: jump hosts (-want +got):\n%s", name, diff)
@@ -185,9 +185,9 @@ devices:
 		"d-defaults": {"by-defaults", []string{"far"}},
 		"d-site":     {"by-site", []string{"near"}},
 		"d-group":    {"by-group", []string{"far"}},
-		"d-own":      {"own", nil},
-		"far":        {"by-defaults", nil}, // does not go through itself
-		"near":       {"by-site", nil},
+		"d-own":      {"own", []string{}},
+		"far":        {"by-defaults", []string{}}, // does not go through itself
+		"near":       {"by-site", []string{}},
 	} {
 		d := get(t, inv, name)
 		if d.Credentials.Name != want.credentials {

@@ -50,7 +50,7 @@ func TestNearest(t *testing.T) {
 	t.Parallel()
 	words := []string{"address", "platform", "site", "groups", "labels", "lon-probe-01", "lon-probe-02", "Lab"}
 	for in, want := range map[string]string{
-		"adress": "address", "adderss": "address", "ADDRESS": "address", "plaftorm": "platform", "stie": "site", "group": "groups",
+		"addrses": "address", "ADDRESS": "address", "plaftorm": "platform", "stie": "site", "group": "groups",
 		"lon-probe-1": "lon-probe-01", "lon-probe-03": "lon-probe-01", "lab": "Lab", "": "", "x": "", "zzzzzz": "", "addr": "",
 		strings.Repeat("a", 1000): "",
 	} {

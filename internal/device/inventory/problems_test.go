@@ -63,8 +63,8 @@ func TestEachMistake(t *testing.T) {
 		want     []string // the whole errors
 	}{
 		"top level":      {"sites:", "site:", []string{`2:1: the inventory: unknown key "site"; did you mean "sites"?`, `13:11: device "lon-probe-01": site "lon" is not defined`}},
-		"device":         {"    address: 192.0.2.11", "    adress: 192.0.2.11", []string{`11:5: device "lon-probe-01": address is missing`, `12:5: device "lon-probe-01": unknown key "adress"; did you mean "address"?`}},
-		"group":          {"probes: {platform:", "probes: {platfrom:", []string{`8:12: group "probes": unknown key "platfrom"; did you mean "platform"?`, `11:11: device "lon-probe-01": no platform: neither the device nor its groups nor the defaults give one`}},
+		"device":         {"    address: 192.0.2.11", "    addresss: 192.0.2.11", []string{`11:5: device "lon-probe-01": address is missing`, `12:5: device "lon-probe-01": unknown key "addresss"; did you mean "address"?`}},
+		"group":          {"probes: {platform:", "probes: {platfomr:", []string{`8:12: group "probes": unknown key "platfomr"; did you mean "platform"?`, `11:11: device "lon-probe-01": no platform: neither the device nor its groups nor the defaults give one`}},
 		"credentials":    {"{username: root,", "{user: root,", []string{`6:3: credentials "key": username is missing`, `6:9: credentials "key": unknown key "user" (known: username, password, private_key, passphrase, agent, enable)`}},
 		"site":           {"{timezone:", "{tz:", []string{`3:9: site "lon": unknown key "tz" (known: timezone, credentials, jump)`}},
 		"far from all":   {"    site: lon", "    zzzzzzzz: lon", []string{`13:5: device "lon-probe-01": unknown key "zzzzzzzz" (known: name, address, platform, site, groups, labels, credentials, covers, ha_peer, jump, ssh, bmc)`}},
@@ -157,7 +157,7 @@ func TestEachMistake(t *testing.T) {
 				t.Fatalf("%q is in the base file %d times", c.old, strings.Count(base, c.old))
 			}
 			bad := problemsOf(t, strings.Replace(base, c.old, c.new, 1))
-			var got []string
+			got := make([]string, 0, len(bad.Problems))
 			for _, p := range bad.Problems {
 				got = append(got, fmt.Sprintf("%d:%d: %s", p.Line, p.Column, p.Text))
 			}
@@ -243,7 +243,7 @@ func TestCircles(t *testing.T) {
 	}
 	const head = "version: 1\ncredentials: {default: {username: a, agent: true}}\ndevices:\n"
 	bad := problemsOf(t, head+device("a", "b")+device("b", "c")+device("c", "a")+device("d", "a")+device("x", "y")+device("y", "x"))
-	var got []string
+	got := make([]string, 0, len(bad.Problems))
 	for _, p := range bad.Problems {
 		got = append(got, p.Text)
 	}
@@ -251,11 +251,12 @@ func TestCircles(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	long := head
+	var long strings.Builder
+	long.WriteString(head)
 	for i := range 12 {
-		long += device(fmt.Sprintf("n%02d", i), fmt.Sprintf("n%02d", i+1))
+		long.WriteString(device(fmt.Sprintf("n%02d", i), fmt.Sprintf("n%02d", i+1)))
 	}
-	if bad := problemsOf(t, long+device("n12", "none")); !strings.Contains(bad.Error(), "more than 8 jump hosts") {
+	if bad := problemsOf(t, long.String()+device("n12", "none")); !strings.Contains(bad.Error(), "more than 8 jump hosts") {
 		t.Errorf("got %v", bad)
 	}
 }
@@ -312,5 +313,5 @@ devices:
 		t.Errorf("%d devices", got)
 	}
 	// An alias of what it stands in cannot keep the walk going.
-	problemsOf(t, "version: 1\ndevices: &d [*d, {name: x, address: y, labels: &l {a: *l}}]\n")
+	_ = problemsOf(t, "version: 1\ndevices: &d [*d, {name: x, address: y, labels: &l {a: *l}}]\n")
 }

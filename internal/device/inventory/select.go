@@ -273,11 +273,8 @@ func (v vocabulary) check(r labels.Requirement) error {
 	if !slices.Contains(virtualKeys(), key) {
 		return nil
 	}
-	switch r.Operator() {
-	case selection.GreaterThan, selection.LessThan:
+	if r.Operator() == selection.GreaterThan || r.Operator() == selection.LessThan {
 		return fmt.Errorf("%s is no number and cannot be compared", key)
-	case selection.Exists, selection.DoesNotExist:
-		return nil
 	}
 	for _, value := range slices.Sorted(slices.Values(r.ValuesUnsorted())) {
 		if !values[value] {
@@ -294,13 +291,13 @@ func (v vocabulary) check(r labels.Requirement) error {
 // hint names the nearest value where a label's value is one that nobody has.
 func (v vocabulary) hint(requirements []labels.Requirement) string {
 	for _, r := range requirements {
-		switch r.Operator() {
-		case selection.In, selection.Equals, selection.DoubleEquals:
-			for _, value := range r.ValuesUnsorted() {
-				if known := v[r.Key()]; len(known) > 0 && !known[value] {
-					if near, ok := nearest(value, maps.Keys(known)); ok {
-						return fmt.Sprintf("; no device has %s=%s, did you mean %s=%s?", r.Key(), value, r.Key(), near)
-					}
+		if r.Operator() == selection.NotIn || r.Operator() == selection.NotEquals {
+			continue
+		}
+		for _, value := range r.ValuesUnsorted() {
+			if known := v[r.Key()]; len(known) > 0 && !known[value] {
+				if near, ok := nearest(value, maps.Keys(known)); ok {
+					return fmt.Sprintf("; no device has %s=%s, did you mean %s=%s?", r.Key(), value, r.Key(), near)
 				}
 			}
 		}
