@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +29,9 @@ type Conn struct {
 	slots chan struct{} // one element for each session in use
 
 	mu       sync.Mutex
+	closed   bool
 	sessions map[*session]struct{}
+	shells   map[*openShell]struct{}
 }
 
 var _ device.Conn = (*Conn)(nil)
@@ -37,6 +41,7 @@ func newConn(l *link, dev *device.Device, facts device.ConnFacts, log *slog.Logg
 		link: l, dev: dev, facts: facts, log: log,
 		slots:    make(chan struct{}, l.ep.ssh.MaxSessions),
 		sessions: map[*session]struct{}{},
+		shells:   map[*openShell]struct{}{},
 	}
 }
 
@@ -48,16 +53,23 @@ func (c *Conn) Facts() device.ConnFacts { return c.facts }
 // run are told to end first. Later calls do nothing.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	sessions := c.sessions
-	c.sessions = nil // no new ones
+	c.closed = true
+	sessions := slices.Collect(maps.Keys(c.sessions))
+	shells := slices.Collect(maps.Keys(c.shells))
 	c.mu.Unlock()
 	if len(sessions) > 0 && !c.link.lost() {
-		for s := range sessions {
+		for _, s := range sessions {
 			c.link.spawn(s.stop)
 		}
 		c.drain()
 	}
-	c.link.close()
+	c.link.end(errClosed)
+	var closing sync.WaitGroup
+	for _, s := range shells {
+		closing.Go(func() { _ = s.Close() })
+	}
+	await(closing.Wait)
+	await(c.link.wg.Wait)
 	return nil
 }
 
@@ -137,7 +149,7 @@ func (c *Conn) open(ctx context.Context, act string, setup func(*session) error)
 		return nil, c.link.disconnected(act, stageSession)
 	}
 	c.mu.Lock()
-	closing := c.sessions == nil
+	closing := c.closed
 	if !closing {
 		c.sessions[s] = struct{}{}
 	}

@@ -2,7 +2,6 @@ package sshconn
 
 import (
 	"bytes"
-	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
@@ -31,11 +30,12 @@ import (
 type knownHosts struct {
 	path    string
 	lines   []hostLine
-	names   map[string][]int              // plain names, in lower case, to lines
-	hashed  map[string]map[[20]byte][]int // salt to hash to lines
-	globs   []int                         // lines with wildcards or negations
-	revoked map[string]int                // key blob to line number
-	ignored []int                         // line numbers that are no host key lines
+	names   map[string][]int // plain names, in lower case, to lines
+	hashed  []saltGroup
+	salts   map[string]int // salt to its place in hashed
+	globs   []int          // lines with wildcards or negations
+	revoked map[string]int // key blob to line number
+	ignored []int          // line numbers that are no host key lines
 
 	mu    sync.Mutex
 	known map[string]*hostKeys
@@ -49,6 +49,22 @@ type hostLine struct {
 	keyType  string
 	blob     string // base64
 	patterns []string
+}
+
+// saltGroup holds the hashed lines of one salt. ssh gives each line its own, so
+// the first needs no map.
+type saltGroup struct {
+	salt string
+	hash [20]byte
+	line int
+	more map[[20]byte][]int
+}
+
+func (g *saltGroup) add(hash [20]byte, line int) {
+	if g.more == nil {
+		g.more = map[[20]byte][]int{}
+	}
+	g.more[hash] = append(g.more[hash], line)
 }
 
 // hostKeys is what the file says about one host.
@@ -86,7 +102,7 @@ func parseKnownHosts(path string, content []byte) (*knownHosts, error) {
 	k := &knownHosts{
 		path:    path,
 		names:   map[string][]int{},
-		hashed:  map[string]map[[20]byte][]int{},
+		salts:   map[string]int{},
 		revoked: map[string]int{},
 		known:   map[string]*hostKeys{},
 	}
@@ -127,12 +143,14 @@ func (k *knownHosts) add(line hostLine) {
 			k.ignored = append(k.ignored, line.number)
 			return
 		}
-		group := k.hashed[salt]
-		if group == nil {
-			group = map[[20]byte][]int{}
-			k.hashed[salt] = group
+		i, known := k.salts[salt]
+		if !known {
+			i = len(k.hashed)
+			k.salts[salt] = i
+			k.hashed = append(k.hashed, saltGroup{salt: salt, hash: hash, line: at})
+		} else {
+			k.hashed[i].add(hash, at)
 		}
-		group[hash] = append(group[hash], at)
 		k.lines = append(k.lines, line)
 		return
 	}
@@ -204,19 +222,38 @@ func decodeHash(s string) (salt string, hash [20]byte, ok bool) {
 	return string(rawSalt), [20]byte(rawHash), true
 }
 
-// hashName is the hash of known_hosts: HMAC-SHA1 of the name under the salt.
-func hashName(salt, name string) (sum [20]byte) {
-	mac := hmac.New(sha1.New, []byte(salt))
-	_, _ = mac.Write([]byte(name))
-	mac.Sum(sum[:0])
-	return sum
+// hashName is the hash of known_hosts: HMAC-SHA1 (RFC 2104) of the name under
+// the salt. It is spelled out because setting up crypto/hmac, for one short
+// message under each of 10,000 keys, costs more than the hashing.
+func hashName(salt, name string) [20]byte {
+	const block = sha1.BlockSize
+	if len(salt) > block {
+		sum := sha1.Sum([]byte(salt))
+		salt = string(sum[:])
+	}
+	var stack [block + 256]byte
+	inner, outer := stack[:block], [block + sha1.Size]byte{}
+	copy(inner, salt)
+	copy(outer[:], salt)
+	for i := range block {
+		inner[i] ^= 0x36
+		outer[i] ^= 0x5c
+	}
+	sum := sha1.Sum(append(inner, name...))
+	copy(outer[block:], sum[:])
+	return sha1.Sum(outer[:])
 }
 
 // named gives the lines that name a host outright, hashed or plain, in order.
 func (k *knownHosts) named(name string) []int {
 	found := slices.Clone(k.names[name])
-	for salt, group := range k.hashed {
-		found = append(found, group[hashName(salt, name)]...)
+	for i := range k.hashed {
+		group := &k.hashed[i]
+		hash := hashName(group.salt, name)
+		if hash == group.hash {
+			found = append(found, group.line)
+		}
+		found = append(found, group.more[hash]...)
 	}
 	slices.Sort(found)
 	return found

@@ -15,9 +15,10 @@ import (
 	"capfleet/internal/fault"
 )
 
-// closeGrace bounds each half of closing: for the other side to confirm that
-// sessions ended, and for our goroutines to be gone once the wire is cut.
-const closeGrace = 40 * time.Millisecond
+// closeGrace bounds each part of closing: for the other side to confirm that
+// sessions ended, and for shells and our goroutines to be gone once the wire is
+// cut. The three parts stay under 100 ms.
+const closeGrace = 30 * time.Millisecond
 
 // maxMissed keepalives without an answer end a connection.
 const maxMissed = 3
@@ -107,15 +108,22 @@ func (l *link) end(cause error) {
 // close ends the link and waits, for a bounded time, for its goroutines.
 func (l *link) close() {
 	l.end(errClosed)
+	await(l.wg.Wait)
+}
+
+// await runs wait for a bounded time. What outlasts it is held by a caller's own
+// reader or writer, and ends with that.
+func await(wait func()) {
 	gone := make(chan struct{})
 	go func() {
-		l.wg.Wait()
+		wait()
 		close(gone)
 	}()
+	grace := time.NewTimer(closeGrace)
+	defer grace.Stop()
 	select {
 	case <-gone:
-	case <-time.After(closeGrace):
-		// A caller's own reader or writer still holds a goroutine of ours.
+	case <-grace.C:
 	}
 }
 

@@ -64,7 +64,36 @@ func (c *Conn) Shell(ctx context.Context, def *device.Definition) (device.Shell,
 		_ = near.Close()
 		return nil, err
 	}
-	return sh, nil
+	open := &openShell{Shell: sh, conn: c}
+	if !c.keep(open) {
+		_ = sh.Close()
+		return nil, c.link.disconnected("open shell", stageSession)
+	}
+	return open, nil
+}
+
+// openShell is a shell that its connection closes if nobody else does.
+type openShell struct {
+	*shell.Shell
+	conn *Conn
+}
+
+func (s *openShell) Close() error {
+	s.conn.mu.Lock()
+	delete(s.conn.shells, s)
+	s.conn.mu.Unlock()
+	return s.Shell.Close()
+}
+
+// keep notes a shell; false when the connection is closed already.
+func (c *Conn) keep(s *openShell) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.shells[s] = struct{}{}
+	return true
 }
 
 // terminal is a shell's channel. Its end says why, where the connection is.
