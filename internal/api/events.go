@@ -76,6 +76,8 @@ func (s *Server) stream(ctx context.Context, job string, after uint64) *streamed
 		h.Set("X-Accel-Buffering", "no")
 		w.WriteHeader(http.StatusOK)
 		out := &sse{w: w, control: http.NewResponseController(w)}
+		// The connection is used again for other requests.
+		defer func() { _ = out.control.SetWriteDeadline(time.Time{}) }()
 		if err := out.comment("events follow"); err != nil {
 			return
 		}

@@ -82,7 +82,7 @@ func New(opts Options) *Server {
 		_, _ = w.Write(s.document)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.noRoute(w, r, mux) })
-	s.handler = s.recovering(mux)
+	s.handler = s.around(mux)
 	return s
 }
 
@@ -130,11 +130,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return fault.Wrap(fault.Internal, "stop the API", err)
 }
 
-// recovering answers a panic of a handler as an error instead of a cut
-// connection, where nothing has been sent yet.
-func (s *Server) recovering(next http.Handler) http.Handler {
+// around logs requests and answers a panic of a handler as an error instead of a
+// cut connection, where nothing has been sent yet.
+func (s *Server) around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent := &tracked{ResponseWriter: w}
+		began := time.Now()
+		defer func() {
+			s.log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "by", peer(r.Context()),
+				"status", sent.status, "elapsed", time.Since(began))
+		}()
 		defer func() {
 			v := recover()
 			if v == nil {
@@ -145,28 +150,32 @@ func (s *Server) recovering(next http.Handler) http.Handler {
 				panic(v) // net/http's own way to cut a connection
 			}
 			s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			if sent.started {
+			if sent.status != 0 {
 				panic(http.ErrAbortHandler)
 			}
-			write(w, NewProblem(fault.New(fault.Internal, "the request met a defect of fleetd; its log has the stack")))
+			write(sent, NewProblem(fault.New(fault.Internal, "the request met a defect of fleetd; its log has the stack")))
 		}()
 		next.ServeHTTP(sent, r)
 	})
 }
 
-// tracked knows whether an answer has begun.
+// tracked knows the status of an answer, 0 while it has not begun.
 type tracked struct {
 	http.ResponseWriter
-	started bool
+	status int
 }
 
 func (t *tracked) WriteHeader(status int) {
-	t.started = true
+	if t.status == 0 {
+		t.status = status
+	}
 	t.ResponseWriter.WriteHeader(status)
 }
 
 func (t *tracked) Write(b []byte) (int, error) {
-	t.started = true
+	if t.status == 0 {
+		t.status = http.StatusOK
+	}
 	return t.ResponseWriter.Write(b)
 }
 

@@ -218,7 +218,11 @@ func (d *Daemon) Socket() string { return d.opts.Socket }
 // to end and given a bounded time, and everything is closed. It returns nil when
 // it was told to stop and may be called once.
 func (d *Daemon) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, d.Close()) }()
+	defer func() {
+		if err = errors.Join(err, d.Close()); err == nil {
+			d.log.Info("fleetd has stopped")
+		}
+	}()
 	d.log.Info("fleetd is ready", "pid", os.Getpid(), "socket", d.opts.Socket, "state", d.opts.StateDir,
 		"inventory", d.opts.Inventory, "devices", len(d.inventory.Load().Devices()))
 
