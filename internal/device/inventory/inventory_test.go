@@ -102,7 +102,7 @@ credentials:
   bmc: {username: ADMIN, password: {file: ../bmc}}
 groups:
   z: {platform: endace_osm, labels: {role: probe, n: 012}, ssh: {max_sessions: 4}}
-  a: {site: lon, ssh: {max_sessions: 4, command_timeout: 90s}, labels: {owner: ops}}
+  a: {site: lon, ssh: {max_sessions: 4, command_timeout: 90s}, labels: {owner: ops, role: adc}}
 devices:
   - name: two
     address: bastion.example.com:2022
