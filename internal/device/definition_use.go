@@ -49,17 +49,17 @@ func (d *Definition) ModeNames() []string {
 
 // shellMeta are the characters with which a line of a read-only command could
 // bring another command along, in a POSIX shell or in tmsh.
-const shellMeta = ";&|<>$`(){}\\\"'\n\r"
+const shellMeta = ";&|<>$`(){}\\\"'"
 
 // IsReadOnly reports whether line is one of the platform's read-only commands: it
 // matches one of the globs, in which * stands for anything. A line with a
 // character that could chain or substitute another command never is, whatever
 // the globs say.
 func (d *Definition) IsReadOnly(line string) bool {
-	line = strings.Join(strings.Fields(line), " ")
-	if line == "" || strings.ContainsAny(line, shellMeta) || !printable(line) {
+	if strings.ContainsAny(line, shellMeta) || !printable(line) {
 		return false
 	}
+	line = strings.Join(strings.Fields(line), " ")
 	// path.Match keeps * from crossing a slash, which means nothing here.
 	const slash = "\x00"
 	line = strings.ReplaceAll(line, "/", slash)

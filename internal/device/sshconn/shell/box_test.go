@@ -158,14 +158,9 @@ func (c *cli) do(line string, b *box) {
 	}
 	switch line {
 	case "enable":
-		if c.password != "" {
-			b.write("Password: ")
-			got := <-b.keys
-			b.write("\r\n")
-			if got != c.password {
-				b.write("% Authentication failed\r\n")
-				return
-			}
+		if c.password != "" && !c.login(b) {
+			b.write("% Authentication failed\r\n")
+			return
 		}
 		c.mode = "enable"
 	case "disable":
@@ -186,6 +181,19 @@ func (c *cli) do(line string, b *box) {
 	default:
 		b.write("% Unrecognized command \"" + line + "\".\r\n")
 	}
+}
+
+// login asks for the enable password three times, as some do.
+func (c *cli) login(b *box) bool {
+	for range 3 {
+		b.write("Password: ")
+		got := <-b.keys
+		b.write("\r\n")
+		if got == c.password {
+			return true
+		}
+	}
+	return false
 }
 
 func prints(text string) func(*cli, *box) {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"capfleet/internal/device"
+	"capfleet/internal/fault"
 )
 
 // Output comes back as it is: blank lines, indentation and trailing spaces, which
@@ -110,6 +111,42 @@ func TestPromptLikeLines(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Two prompts in the first output of a shell, and a long stop behind the second:
+// this is not a device that shows no blanks.
+func TestStopBehindSecondPrompt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+			"show it": func(_ *cli, b *box) {
+				b.write("one\r\nlon-probe-01 # ")
+				time.Sleep(time.Millisecond)
+				b.write("\r\nlon-probe-01 # ")
+				time.Sleep(3 * time.Second)
+				b.write("\r\ntwo\r\n")
+			},
+		}})
+		if got := run(t, sh, device.Command{Line: "show it"}).Text; got != "one\nlon-probe-01 # \nlon-probe-01 # \ntwo\n" {
+			t.Errorf("output %q", got)
+		}
+	})
+}
+
+// A command that ends at somebody else's prompt, as a login elsewhere does, is
+// not answered.
+func TestForeignPrompt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sh, _ := open(t, &cli{commands: map[string]func(*cli, *box){
+			"slogin lon-probe-02": func(c *cli, _ *box) { c.host = "lon-probe-02" },
+		}})
+		_, err := sh.Run(t.Context(), device.Command{Line: "slogin lon-probe-02"})
+		wantKind(t, err, fault.Timeout)
+		if !strings.Contains(err.Error(), `stands at "lon-probe-02 # "`) {
+			t.Errorf("error %v", err)
+		}
+	})
 }
 
 // Many prompt-like lines in a long output, and reads that end anywhere.

@@ -29,8 +29,8 @@
 // waiting, whatever the output looks like and however it is cut into reads.
 //
 // A device that does not echo blanks is found out by its first answer. There the
-// prompts are counted, and it must be silent for twice the longest pause that it
-// has made in this answer.
+// prompts are counted, two returns are typed, and it must be silent for twice the
+// longest pause that it has made in this answer.
 //
 // Steps of our own, whose output nobody gets (logging in, changing modes, turning
 // the pager off), need no confirmation: should their answer have been cut short,

@@ -2,6 +2,7 @@ package shell
 
 import (
 	"bytes"
+	"crypto/rand"
 	"iter"
 	"slices"
 	"strings"
@@ -179,20 +180,33 @@ func (x *exchange) confirm() (done bool, err error) {
 	}
 	// A return is on its way, unless the device threw away what was typed while it
 	// was writing, or its answer is there and shows no mark.
-	patience := map[blankEcho]time.Duration{echoesUnknown: 250 * time.Millisecond, echoesNone: minQuiet, echoesBlanks: 2 * time.Second}
-	if more, err := x.wait(x.quiet(patience[x.t.echoes])); more || err != nil {
+	if more, err := x.wait(x.quiet(x.patience())); more || err != nil {
 		return false, err
 	}
-	first, found := x.prompts()
-	switch {
+	switch first, found := x.prompts(); {
 	case x.t.echoes == echoesBlanks:
 		return false, x.mark()
-	case found > len(x.marks):
-		x.t.echoes = echoesNone
-		return x.finish(first), nil
-	default:
+	case found <= len(x.marks):
 		_, err := x.wait(0)
 		return false, err
+	case len(x.marks) < 2:
+		return false, x.mark() // counting prompts is weaker than a mark, so count twice
+	default:
+		x.t.echoes = echoesNone
+		return x.finish(first), nil
+	}
+}
+
+// patience is how long the answer to a marked return may take before something
+// else is tried.
+func (x *exchange) patience() time.Duration {
+	switch x.t.echoes {
+	case echoesNone:
+		return minQuiet
+	case echoesBlanks:
+		return 2 * time.Second
+	default:
+		return 250 * time.Millisecond
 	}
 }
 
@@ -207,13 +221,23 @@ func (x *exchange) needsProof() bool {
 	return len(x.marks) > 0 || len(bytes.TrimSpace(s.buf[:s.last])) > 0
 }
 
-// mark types a return with a number of blanks before it that no other return of
-// this exchange has, and waits for something to come of it.
+// mark types a return with a number of blanks before it, one that output would
+// not happen to have behind a prompt, and waits for something to come of it.
 func (x *exchange) mark() error {
-	const most = 12
-	x.t.blanks = x.t.blanks%most + 2
-	x.marks = append(x.marks, x.t.blanks)
-	if err := x.t.write(strings.Repeat(" ", x.t.blanks) + "\n"); err != nil {
+	const least, kinds = 8, 32
+	var b [1]byte
+	for {
+		_, _ = rand.Read(b[:])                // never fails
+		blanks := least + 2*(int(b[0])%kinds) // even; see marked
+		if !slices.Contains(x.marks, blanks) {
+			x.marks = append(x.marks, blanks)
+			break
+		}
+		if len(x.marks) == kinds {
+			return errMarks
+		}
+	}
+	if err := x.t.write(strings.Repeat(" ", x.marks[len(x.marks)-1]) + "\n"); err != nil {
 		return err
 	}
 	_, err := x.wait(0)
@@ -223,6 +247,7 @@ func (x *exchange) mark() error {
 // marked looks for the echo of the last marked return: the prompt with its
 // blanks, and nothing behind it but the prompt that now stands at the end. It
 // gives where the first of the marked lines begins, which is where output ends.
+// A blank of the prompt's own may stand before ours.
 func (x *exchange) marked() (at int, ok bool) {
 	for from, line := range x.linesBack() {
 		rest := bytes.TrimRight(line, " ")

@@ -238,6 +238,9 @@ func (s *Shell) within(ctx context.Context, limit time.Duration, t terms, fn fun
 	}
 	s.mu.Lock()
 	s.mode, s.prompt = s.term.mode, strings.TrimRight(s.term.prompt, " ")
+	if err != nil && errors.Is(s.broken, errClosed) {
+		err = fault.New(fault.Disconnected, "the shell was closed meanwhile")
+	}
 	s.mu.Unlock()
 	if kind := fault.KindOf(err); err != nil && kind != fault.Refused {
 		s.discard(err)
@@ -299,7 +302,7 @@ func (s *Shell) explain(err error, act, stage string) error {
 		}
 	case errors.Is(err, errTooLarge):
 		e.Kind = fault.TooLarge
-	case errors.Is(err, errEcho), errors.Is(err, errAsks), errors.Is(err, errStopped):
+	case errors.Is(err, errEcho), errors.Is(err, errAsks), errors.Is(err, errMarks), errors.Is(err, errStopped):
 		e.Kind = fault.Disconnected
 	default:
 		e.Kind = fault.Internal

@@ -32,6 +32,7 @@ var (
 	errTooLarge = errors.New("more output than allowed")
 	errEcho     = errors.New("what came back does not begin with the command: an earlier answer was still under way, or something else wrote to the terminal")
 	errAsks     = errors.New("the device asks without end")
+	errMarks    = errors.New("the device shows prompts and answers nothing that is typed at them")
 )
 
 // terminal is our end of the device's command line. It is used by one goroutine
@@ -47,7 +48,6 @@ type terminal struct {
 	known  string // identity of the prompt learned at login; "" before
 
 	echoes blankEcho
-	blanks int // in the last marked return
 
 	terms terms  // of the call in progress
 	last  answer // of the last line typed
