@@ -19,16 +19,31 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"fleetctl": main})
 }
 
-// TestScripts runs what operators type against a fleetd with a simulated fleet,
-// both started here: real sockets, real SSH, a process for each command.
+// TestScripts runs what operators type, each script against a fleetd with a
+// simulated fleet of its own, started here: real sockets, real SSH, a process for
+// each command.
 func TestScripts(t *testing.T) {
-	env := startDemo(t, 8)
 	testscript.Run(t, testscript.Params{
 		Dir:  filepath.Join("testdata", "script"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 		Setup: func(e *testscript.Env) error {
+			// Not in the script's own directory: the path of a Unix socket must be short.
+			dir, err := os.MkdirTemp("", "fleetctl-")
+			if err != nil {
+				return err
+			}
+			env, err := demo.Start(context.Background(), demo.Options{Dir: dir, Devices: 8})
+			if err != nil {
+				return errors.Join(err, os.RemoveAll(dir))
+			}
+			e.Defer(func() {
+				if err := errors.Join(env.Close(), os.RemoveAll(dir)); err != nil {
+					e.T().Log(err)
+					e.T().FailNow()
+				}
+			})
 			e.Setenv("FLEET_SERVER", env.Socket())
-			e.Setenv("FLEET_DIR", env.Fleet().Dir())
+			e.Setenv("FLEET_DIR", dir)
 			e.Setenv("NO_COLOR", "1")
 			return nil
 		},

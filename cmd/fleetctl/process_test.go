@@ -145,7 +145,7 @@ func TestDemoKeepServesASecondTerminal(t *testing.T) {
 	p.await("go on until Ctrl-C")
 	second := exec.CommandContext(t.Context(), "sh", "-c", `. "$1" && fleetctl device list -o csv && fleetctl command run lon-probe-01 -q -- show version`, "sh", filepath.Join(dir, "fleetctl.env"))
 	out, err := second.Output()
-	if err != nil || !bytes.Contains(out, []byte("lon-probe-02,endace_osm")) || !bytes.Contains(out, []byte("Product release")) {
+	if err != nil || !bytes.Contains(out, []byte("lon-probe-01,endace_osm")) || !bytes.Contains(out, []byte("Product release")) {
 		t.Errorf("second terminal: %v\n%s", err, out)
 	}
 	p.interrupt()

@@ -46,6 +46,8 @@ func (a *app) group(name, short string) *cobra.Command {
 			return err
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// Cobra suggests names within this many edits of what was typed.
+		SuggestionsMinimumDistance: 2,
 	}
 }
 

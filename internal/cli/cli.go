@@ -56,7 +56,7 @@ func Run(ctx context.Context, args []string, streams Streams, build Build) int {
 }
 
 func run(ctx context.Context, args []string, streams Streams, build Build, connect connector) int {
-	a := &app{streams: streams, build: build, connect: connect}
+	a := &app{streams: streams, build: build, connect: connect, noted: map[string]bool{}}
 	root := a.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -87,6 +87,10 @@ type app struct {
 	// running is set once a command of ours has the command line; an error before
 	// that is wrong usage.
 	running bool
+	// terse is set by a command that tells its own story: no line for each event.
+	terse bool
+	// noted is what fleetd warned of and was passed on already.
+	noted map[string]bool
 }
 
 func (a *app) root() *cobra.Command {
@@ -160,6 +164,14 @@ func (a *app) say(format string, args ...any) {
 func (a *app) remark(format string, args ...any) {
 	if !a.global.quiet {
 		a.say(format, args...)
+	}
+}
+
+// note passes on what fleetd warns of about a job, once.
+func (a *app) note(job, text string) {
+	if key := job + "\x00" + text; !a.noted[key] {
+		a.noted[key] = true
+		a.remark("note: %s", text)
 	}
 }
 

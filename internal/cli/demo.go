@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,6 +54,7 @@ sources so that every fleetctl command works with this fleet.
 }
 
 func (a *app) runDemo(ctx context.Context, opts demoOptions) (err error) {
+	a.terse = true
 	dir, tidy, err := demoDir(opts)
 	if err != nil {
 		return err
@@ -88,11 +88,13 @@ Try next:
 // tourReports is the demo itself: what an operator would type, and what comes.
 func (a *app) tourReports(ctx context.Context, env *demo.Env, f fleet, dir string) error {
 	devices := env.Fleet().Devices()
-	off := switchedOff(devices)
-	if err := env.Fleet().Order(off, "down"); err != nil {
-		return simError("switch off "+off, err)
+	a.remark("%s", fleetWords(devices))
+	if off := switchedOff(devices); off != "" {
+		if err := env.Fleet().Order(off, "down"); err != nil {
+			return simError("switch off "+off, err)
+		}
+		a.remark("%s is switched off on purpose, to show how a failure is named", off)
 	}
-	a.remark("%s; %s is switched off on purpose", fleetWords(devices), off)
 
 	start := time.Now()
 	var files []string
@@ -137,15 +139,25 @@ func (a *app) demoReport(ctx context.Context, f fleet, report, file string) erro
 	return fault.Wrap(fault.Storage, "write the CSV", output.WriteFile(file, b.Bytes()))
 }
 
-// switchedOff chooses the device that the demo switches off: the last probe that
-// is reached directly, so that both reports show it with a plain error.
+// switchedOff chooses the device that the demo switches off: a probe, so that both
+// reports show it, and one that is reached directly, so that its error is plain.
+// The last probe of a fleet stays on.
 func switchedOff(devices []sim.DeviceInfo) string {
-	for _, d := range slices.Backward(devices) {
-		if d.Platform == "endace_osm" && d.Jump == "" {
-			return d.Name
+	var direct []string
+	probes := 0
+	for _, d := range devices {
+		if d.Platform != "endace_osm" {
+			continue
+		}
+		probes++
+		if d.Jump == "" {
+			direct = append(direct, d.Name)
 		}
 	}
-	return devices[len(devices)-1].Name
+	if probes < 2 || len(direct) == 0 {
+		return ""
+	}
+	return direct[len(direct)-1]
 }
 
 // demoDir gives the directory of a demo and what to do with it at the end.

@@ -111,7 +111,7 @@ func (a *app) trust(ctx context.Context, f fleet, opts *trustOptions, args []str
 		}
 	}
 	wanted, refused := sortKeys(keys, opts.replace)
-	var added []api.HostKey
+	added := []api.HostKey{}
 	if len(wanted) > 0 {
 		if !shown && !opts.yes && a.streams.ErrTerminal {
 			if err := output.Write(a.streams.Err, output.Wide, hostKeyView(), res.Rows, nil, a.screenErr()); err != nil {
@@ -125,11 +125,11 @@ func (a *app) trust(ctx context.Context, f fleet, opts *trustOptions, args []str
 		if err != nil {
 			return err
 		}
-		added = pinned.Added
+		added = append(added, pinned.Added...)
 	}
 	if !shown {
 		res = complete(res)
-		ans.doc = trustDoc{Job: res.Job, Rows: res.Rows, Failures: res.Failures, Warnings: res.Warnings, Added: slices.Concat([]api.HostKey{}, added)}
+		ans.doc = trustDoc{Job: res.Job, Rows: res.Rows, Failures: res.Failures, Warnings: res.Warnings, Added: added}
 		if err := a.print(&opts.outputFlags, ans); err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 // how, and what to do next. Warnings come before them.
 func (a *app) reportFailures(res api.Results) {
 	for _, w := range res.Warnings {
-		a.remark("note: %s", w)
+		a.note(res.Job.ID, w)
 	}
 	if len(res.Failures) == 0 {
 		return

@@ -21,13 +21,16 @@ type progress interface {
 }
 
 // newProgress gives what suits the error stream: a line that keeps changing on a
-// terminal, a line for each event elsewhere, nothing with --quiet.
+// terminal, a line for each event elsewhere, nothing with --quiet. A command that
+// tells its own story has the live line only.
 func (a *app) newProgress(job api.Job) progress {
 	switch {
 	case a.global.quiet:
 		return noProgress{}
 	case a.streams.ErrTerminal && a.streams.Getenv("TERM") != "dumb":
 		return startLiveLine(a.streams.Err, job, a.width, time.Now)
+	case a.terse:
+		return noProgress{}
 	default:
 		return eventLines{a}
 	}

@@ -52,7 +52,7 @@ func (a *app) start(ctx context.Context, f fleet, operation string, spec any, se
 		return api.Job{}, err
 	}
 	for _, w := range job.Warnings {
-		a.remark("note: %s", w)
+		a.note(job.ID, w)
 	}
 	return job, nil
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"capfleet/internal/daemon"
 	"capfleet/internal/fault"
@@ -23,6 +24,10 @@ const (
 	socketFile   = "fleetd.sock"
 	logFile      = "fleetd.log"
 )
+
+// retryBase is shorter than fleetd's own: a device on loopback that refuses
+// connections will not need seconds to come back.
+const retryBase = 200 * time.Millisecond
 
 // Options describe a demo.
 type Options struct {
@@ -98,14 +103,15 @@ func (e *Env) start(ctx context.Context, dir string, log *slog.Logger) (err erro
 	}
 	ctx, e.cancel = context.WithCancel(ctx)
 	undo = append(undo, func() error { e.cancel(); return nil })
-	e.daemon, err = daemon.New(ctx, daemon.Options{
+	opts := daemon.Options{
 		StateDir:  filepath.Join(dir, stateDir),
 		Inventory: e.fleet.Inventory(),
 		Socket:    filepath.Join(dir, socketFile),
 		Overrides: filepath.Join(dir, overridesDir),
 		Logger:    log,
-	})
-	if err != nil {
+	}
+	opts.Retry.Base = retryBase
+	if e.daemon, err = daemon.New(ctx, opts); err != nil {
 		return err
 	}
 	go func() {

@@ -105,7 +105,7 @@ func (c Column) cell(rec record, s style) (text string, ok bool) {
 		}
 	case Percent:
 		if f, err := num.Float64(); isNum && err == nil && s != inCSV {
-			return strconv.FormatFloat(f, 'f', -1, 64) + "%", true
+			return percent(f, s), true
 		}
 	case Duration:
 		if f, err := num.Float64(); isNum && err == nil && math.Abs(f) < math.MaxInt64/float64(time.Second) {

@@ -2,6 +2,7 @@ package output
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,19 @@ func tableGB(bytes int64) string {
 		return ">-0.1"
 	}
 	return text
+}
+
+// percent gives a share as printed in wide, and in whole numbers in a table, where
+// what is not quite full is never shown as full.
+func percent(f float64, s style) string {
+	if s == inTable {
+		whole := math.Round(f)
+		if f < 100 && whole == 100 {
+			whole = 99
+		}
+		f = whole
+	}
+	return strconv.FormatFloat(f, 'f', -1, 64) + "%"
 }
 
 // clock gives seconds as devices print a retention: "12d 04:11:00", "04:11:00".
