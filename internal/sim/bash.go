@@ -24,7 +24,7 @@ import (
 // files are the device's and whose programs are ours.
 type bash struct {
 	s        *session
-	ctx      context.Context // ends background jobs
+	ctx      context.Context //nolint:containedctx // of the shell's life: background jobs end with it
 	cancel   context.CancelFunc
 	commands map[string]command
 	prompt   func(*bash) string
@@ -41,7 +41,7 @@ type command func(c *call) int
 
 // call is one run of a program.
 type call struct {
-	ctx      context.Context
+	ctx      context.Context //nolint:containedctx // of this one call, as with an HTTP request
 	s        *session
 	sh       *bash
 	args     []string // args[0] is the name
@@ -54,11 +54,12 @@ type call struct {
 
 func (c *call) dev() *device { return c.s.dev }
 
-func (c *call) printf(format string, args ...any) { fmt.Fprintf(c.out, format, args...) }
+// printf writes output; whoever read it being gone is noticed by those who wait.
+func (c *call) printf(format string, args ...any) { _, _ = fmt.Fprintf(c.out, format, args...) }
 
 // fail prints an error the way programs do, and gives status 1.
 func (c *call) fail(format string, args ...any) int {
-	fmt.Fprintf(c.err, c.args[0]+": "+format+"\n", args...)
+	_, _ = fmt.Fprintf(c.err, c.args[0]+": "+format+"\n", args...)
 	return 1
 }
 
@@ -142,7 +143,7 @@ func newBash(ctx context.Context, s *session, setup shellSetup) (*bash, error) {
 		if setup.dir != "" {
 			start = "unset TMPDIR OLDPWD; cd " + quote(setup.dir)
 		}
-		if b.run(b.ctx, start) != 0 {
+		if b.script(start) != 0 {
 			err = fmt.Errorf("no directory %q", home+setup.dir)
 		}
 	}
@@ -174,6 +175,9 @@ func (b *bash) close() {
 	b.running.Wait()
 }
 
+// script runs a script for as long as the shell lives.
+func (b *bash) script(text string) int { return b.run(b.ctx, text) }
+
 // run interprets a script and gives its exit status.
 func (b *bash) run(ctx context.Context, script string) int {
 	file, err := b.parser.Parse(strings.NewReader(script), "bash")
@@ -187,9 +191,9 @@ func (b *bash) run(ctx context.Context, script string) int {
 func (b *bash) complain(err error) int {
 	var parse syntax.ParseError
 	if errors.As(err, &parse) {
-		fmt.Fprintf(b.stderr, "-bash: syntax error: %s\n", parse.Text)
+		_, _ = fmt.Fprintf(b.stderr, "-bash: syntax error: %s\n", parse.Text)
 	} else {
-		fmt.Fprintf(b.stderr, "-bash: syntax error\n")
+		_, _ = fmt.Fprintf(b.stderr, "-bash: syntax error\n")
 	}
 	return 2
 }
@@ -206,7 +210,7 @@ func (b *bash) runParsed(ctx context.Context, file *syntax.File) int {
 			return int(status)
 		case err == nil, errors.As(err, &status):
 		case errors.Is(err, errTooDeep):
-			fmt.Fprintf(b.stderr, "-bash: %v\n", errTooDeep)
+			_, _ = fmt.Fprintf(b.stderr, "-bash: %v\n", errTooDeep)
 			return 1
 		default:
 			// The interpreter itself gave up; bash has no such end.
@@ -231,11 +235,11 @@ func (b *bash) exec(ctx context.Context, args []string) error {
 	line := strings.Join(args, " ")
 	f := b.s.dev.ordered.Load()
 	if run == nil || f.refuses(line, isBashReport(args)) {
-		fmt.Fprintf(h.Stderr, "-bash: %s: command not found\n", args[0])
+		_, _ = fmt.Fprintf(h.Stderr, "-bash: %s: command not found\n", args[0])
 		return interp.ExitStatus(127)
 	}
 	if status := run(c); status != 0 {
-		return interp.ExitStatus(uint8(status))
+		return interp.ExitStatus(uint8(status & 0xff))
 	}
 	return nil
 }
@@ -313,7 +317,8 @@ type readOnly struct{ io.ReadCloser }
 
 func (readOnly) Write([]byte) (int, error) { return 0, errors.New("bad file descriptor") }
 
-// interact is an interactive shell on the session's terminal.
+// interact is an interactive shell on the session's terminal. Its commands have
+// contexts of their own, which Ctrl-C ends.
 func (b *bash) interact() int {
 	t := b.s.term
 	b.s.interrupt.Store(nil) // a shell inside a command reads Ctrl-C itself
@@ -340,7 +345,7 @@ func (b *bash) interact() int {
 			continue
 		}
 		if !isSimple(file) {
-			t.Flush() // what was typed shows while a loop runs
+			_ = t.Flush() // what was typed shows while a loop runs
 		}
 		ctx, done := b.s.command(b.ctx)
 		status := b.runParsed(ctx, file)

@@ -120,7 +120,7 @@ func (p *bigipPersonality) exec(ctx context.Context, s *session, line string) in
 		return s.broken(err)
 	}
 	defer b.close()
-	return b.run(b.ctx, line)
+	return b.script(line)
 }
 
 // runTmsh is tmsh as a program of bash: interactive, or for one command.

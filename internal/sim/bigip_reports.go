@@ -105,8 +105,9 @@ func showSoftware(d *device) string {
 	if r.allowed {
 		head = append(head, "Allowed Version")
 	}
-	rows := [][]string{head}
-	for _, v := range volumesOf(d) {
+	volumes := volumesOf(d)
+	rows := append(make([][]string, 0, 1+len(volumes)), head)
+	for _, v := range volumes {
 		row := []string{v.name, v.product, v.version, v.build, map[bool]string{true: "yes", false: "no"}[v.active], v.status}
 		if r.slot {
 			row = slices.Insert(row, 1, "1")
@@ -194,7 +195,8 @@ func showSyncStatus(d *device) string {
 
 // dbNames are the database variables that can be listed and changed.
 func dbNames() []string {
-	names := []string{"liveinstall.moveconfig", "liveinstall.saveconfig", "tcpdump.sslprovider", "tm.rstcause.log", "tm.rstcause.pkt"}
+	names := make([]string, 0, 160)
+	names = append(names, "liveinstall.moveconfig", "liveinstall.saveconfig", "tcpdump.sslprovider", "tm.rstcause.log", "tm.rstcause.pkt")
 	for _, daemon := range strings.Fields("apm asm avr bcm bigd chmand cluster csyncd dedup dns eventd gtm hds icrd iprep lacpd ltm mcpd net pem rtsp sod statsd stp syncd tamd tmm tmrouted wam zone") {
 		for _, what := range []string{"level", "rate", "throttle", "trace"} {
 			names = append(names, "log."+daemon+"."+what)

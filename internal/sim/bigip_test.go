@@ -198,7 +198,7 @@ func TestBigIPReboot(t *testing.T) {
 	eventually(t, "reachable", func() bool {
 		c, err := connect(info(t, f, "lon-ltm-01").Addr, clientConfig(t, f, "root"))
 		if err == nil {
-			c.Close()
+			_ = c.Close()
 		}
 		return err == nil
 	})

@@ -3,12 +3,14 @@ package sim_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -164,8 +166,9 @@ func TestOpenSSH(t *testing.T) {
 			t.Parallel()
 			out, errs, err := run(t, c.stdin, "ssh", ssh(c.args...)...)
 			status := 0
-			if e, ok := err.(*exec.ExitError); ok {
-				status = e.ExitCode()
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				status = exit.ExitCode()
 			} else if err != nil {
 				t.Fatal(err)
 			}
@@ -202,7 +205,7 @@ func TestOpenSSHCopies(t *testing.T) {
 	for _, device := range []string{"lon-probe-01", "sgp-probe-01"} {
 		batch := fmt.Sprintf("cd /endace/packages\nput %s hotfix.part\nrename hotfix.part hotfix.end\nmkdir sub\nls -l\nget hotfix.end %s\nrmdir sub\n", local, filepath.Join(dir, device))
 		out, errs, err := run(t, batch, "sftp", "-F", config, "-b", "-", device)
-		if err != nil || !regexp.MustCompile(`(?m)^-rw-r--r-- +1 fleet +fleet +`+fmt.Sprint(len(want))+` .* hotfix\.end$`).MatchString(out) {
+		if err != nil || !regexp.MustCompile(`(?m)^-rw-r--r-- +1 fleet +fleet +`+strconv.Itoa(len(want))+` .* hotfix\.end$`).MatchString(out) {
 			t.Errorf("%s: %v, %q, %q", device, err, out, errs)
 		}
 		if got, err := os.ReadFile(filepath.Join(dir, device)); err != nil || !bytes.Equal(got, want) {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,11 +47,11 @@ type controlServer struct {
 // OrderRunning gives an order to the fleet that runs in dir, perhaps in another
 // process. Errors wrap ErrInvalid or ErrNotRunning where they apply.
 func OrderRunning(dir, device, fault string) error {
-	conn, err := dialControl(dir)
+	conn, err := dialControl(context.Background(), dir)
 	if err != nil {
 		return fmt.Errorf("%w in %s: %w", ErrNotRunning, dir, err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if err := conn.SetDeadline(time.Now().Add(controlTimeout)); err != nil {
 		return fmt.Errorf("order %s for %s: %w", fault, device, err)
 	}
@@ -79,7 +80,7 @@ type orderError struct {
 func (e *orderError) Error() string { return e.text }
 func (e *orderError) Unwrap() error { return e.kind }
 
-func dialControl(dir string) (net.Conn, error) {
+func dialControl(ctx context.Context, dir string) (net.Conn, error) {
 	path, err := filepath.Abs(filepath.Join(dir, controlFile))
 	if err != nil {
 		return nil, err
@@ -87,15 +88,18 @@ func dialControl(dir string) (net.Conn, error) {
 	if target, err := os.Readlink(path); err == nil {
 		path = target
 	}
-	return net.DialTimeout("unix", path, controlTimeout)
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", path)
 }
 
 // openControl takes the directory for this fleet: a second one is refused while
 // the first answers.
 func openControl(f *Fleet) (*controlServer, error) {
 	path := filepath.Join(f.dir, controlFile)
-	if conn, err := dialControl(f.dir); err == nil {
-		conn.Close()
+	if conn, err := dialControl(f.ctx, f.dir); err == nil {
+		_ = conn.Close()
 		return nil, fmt.Errorf("simulated fleet: another one is running in %s", f.dir)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -111,7 +115,8 @@ func openControl(f *Fleet) (*controlServer, error) {
 		c.tempDir, c.link = tmp, path
 		at = filepath.Join(tmp, controlFile)
 	}
-	l, err := net.Listen("unix", at)
+	var lc net.ListenConfig
+	l, err := lc.Listen(f.ctx, "unix", at)
 	if err == nil {
 		c.listener = l
 		err = os.Chmod(at, 0o600)
@@ -132,7 +137,7 @@ func (c *controlServer) serve() {
 			return
 		}
 		if !c.add(conn) || !c.fleet.spawn(func() { c.answer(conn) }) {
-			conn.Close() // the fleet is closing; the client sees the end
+			_ = conn.Close() // the fleet is closing; the client sees the end
 		}
 	}
 }
@@ -148,7 +153,7 @@ func (c *controlServer) add(conn net.Conn) bool {
 
 func (c *controlServer) answer(conn net.Conn) {
 	defer func() {
-		conn.Close()
+		_ = conn.Close()
 		c.mu.Lock()
 		delete(c.conns, conn)
 		c.mu.Unlock()
@@ -177,7 +182,7 @@ func (c *controlServer) close() error {
 	c.mu.Lock()
 	c.closed = true
 	for conn := range c.conns {
-		conn.Close() // its goroutine sees it
+		_ = conn.Close() // its goroutine sees it
 	}
 	c.mu.Unlock()
 	if c.link != "" {

@@ -78,8 +78,8 @@ func newDevice(f *Fleet, s spec, st *deviceState) *device {
 // device and purpose.
 func (d *device) random(purpose string) *rand.Rand {
 	h := fnv.New64a()
-	io.WriteString(h, d.name+"\x00"+purpose)
-	return rand.New(rand.NewPCG(d.fleet.store.state.Seed, h.Sum64()))
+	_, _ = io.WriteString(h, d.name+"\x00"+purpose)
+	return rand.New(rand.NewPCG(d.fleet.store.state.Seed, h.Sum64())) //nolint:gosec // figures that can be had again, nothing to guess
 }
 
 // powerOn opens the port for the first time in this run.
@@ -115,7 +115,8 @@ func (d *device) powerOn() error {
 
 // bind opens the device's port. The caller holds mu.
 func (d *device) bind() error {
-	l, err := net.Listen("tcp4", loopback(d.port))
+	var lc net.ListenConfig
+	l, err := lc.Listen(d.fleet.ctx, "tcp4", loopback(d.port))
 	if err != nil {
 		return fmt.Errorf("open port of %s: %w", d.name, err)
 	}
@@ -149,11 +150,11 @@ func (d *device) settle() {
 	switch {
 	case !d.up():
 		if d.listener != nil {
-			d.listener.Close() // the accept loop ends with it
+			_ = d.listener.Close() // the accept loop ends with it
 			d.listener = nil
 		}
 		for c := range d.conns {
-			c.Close() // its own reader and writer report the cut
+			_ = c.Close() // its own reader and writer report the cut
 		}
 		clear(d.conns)
 		d.holder = nil
@@ -183,7 +184,7 @@ func (d *device) track(c io.Closer) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.up() {
-		c.Close() // nobody has used it yet
+		_ = c.Close() // nobody has used it yet
 		return false
 	}
 	d.conns[c] = struct{}{}

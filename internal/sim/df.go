@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -58,7 +59,7 @@ type dfOptions struct {
 
 // formatDF prints a table as df does.
 func formatDF(list []mount, o dfOptions) string {
-	figure := func(kib int64) string { return fmt.Sprint(kib) }
+	figure := func(kib int64) string { return strconv.FormatInt(kib, 10) }
 	head := []string{"Filesystem", "1K-blocks", "Used", "Available", "Use%", "Mounted on"}
 	switch {
 	case o.human:
@@ -67,7 +68,7 @@ func formatDF(list []mount, o dfOptions) string {
 	case o.posix:
 		head[1], head[4] = "1024-blocks", "Capacity"
 	}
-	rows := [][]string{head}
+	rows := append(make([][]string, 0, 1+len(list)), head)
 	for _, m := range list {
 		rows = append(rows, []string{m.device, figure(m.size), figure(m.used), figure(m.avail), m.percent(), m.on})
 	}

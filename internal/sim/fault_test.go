@@ -100,9 +100,9 @@ func TestMute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	io.WriteString(conn, "SSH-2.0-test\r\n")
-	conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	defer func() { _ = conn.Close() }()
+	_, _ = io.WriteString(conn, "SSH-2.0-test\r\n")
+	_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if n, err := conn.Read(make([]byte, 1)); n != 0 || !isTimeout(err) {
 		t.Errorf("read %d bytes, %v", n, err)
 	}
@@ -127,8 +127,10 @@ func TestMuteAfterLogin(t *testing.T) {
 		t.Errorf("answered: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
-	c.Close()
-	<-done
+	_ = c.Close()
+	if err := <-done; err == nil {
+		t.Error("a command that was never answered succeeds")
+	}
 }
 
 func TestHostKeyChanged(t *testing.T) {
@@ -160,7 +162,7 @@ func TestOldAlgorithms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Close()
+	_ = c.Close()
 }
 
 // withFault runs a report on a probe, a BIG-IP and a Linux host.
@@ -300,7 +302,7 @@ func TestFlood(t *testing.T) {
 	if _, err := io.CopyN(io.Discard, r, 20<<20); err != nil {
 		t.Fatal(err)
 	}
-	c.Close()
+	_ = c.Close()
 }
 
 func TestSlowAndDrip(t *testing.T) {
@@ -363,7 +365,7 @@ func TestRebootLoop(t *testing.T) {
 	eventually(t, "login", func() bool {
 		c, err := connect(info(t, f, "lon-probe-01").Addr, clientConfig(t, f, "fleet"))
 		if err == nil {
-			c.Close()
+			_ = c.Close()
 		}
 		return err == nil
 	})

@@ -114,6 +114,8 @@ func writeChanged(path string, content []byte, mode fs.FileMode) (bool, error) {
 // writeKnownHosts puts every device's true host keys into known_hosts and keeps
 // the lines that are not about this fleet's ports, hashed ones among them.
 func (f *Fleet) writeKnownHosts() error {
+	f.hosts.Lock()
+	defer f.hosts.Unlock()
 	path := filepath.Join(f.dir, knownHostsFile)
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -194,7 +196,7 @@ func (f *Fleet) inventory() []byte {
 }
 
 func (f *Fleet) distinct(field func(*device) string) []string {
-	var out []string
+	out := make([]string, 0, len(f.ordered))
 	for _, d := range f.ordered {
 		out = append(out, field(d))
 	}

@@ -71,12 +71,13 @@ type Fleet struct {
 	bigip   *bigipPersonality
 	linux   *linuxPersonality
 	pairs   sync.Mutex // held while the roles of an HA pair change
+	hosts   sync.Mutex // held while known_hosts is rewritten
 
 	mu      sync.Mutex
 	started bool
 	closing bool
 	byPort  map[int]*device
-	ctx     context.Context
+	ctx     context.Context //nolint:containedctx // of the fleet's life, from Start to Close
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	control *controlServer

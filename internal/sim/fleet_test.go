@@ -259,7 +259,7 @@ func TestTakenPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	g := startFleet(t, sim.Options{Dir: dir})
 	now := info(t, g, "lon-probe-01").Addr
 	inv, err := os.ReadFile(g.Inventory())
@@ -328,7 +328,7 @@ func TestFilesStayInside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer files.Close()
+	defer func() { _ = files.Close() }()
 	if wd, err := files.Getwd(); err != nil || wd != "/" {
 		t.Errorf("working directory %q, %v", wd, err)
 	}
@@ -401,7 +401,7 @@ func TestCutUploadIsInTheJournal(t *testing.T) {
 	if _, err := w.Write([]byte("half")); err != nil {
 		t.Fatal(err)
 	}
-	c.Close()
+	_ = c.Close()
 	eventually(t, "journal", func() bool {
 		return strings.Contains(journal(t, f), `path=\"/endace/packages/half.end\" bytes=4 state=cut`)
 	})
@@ -435,7 +435,8 @@ func TestFiveHundredDevices(t *testing.T) {
 	}
 }
 
-func BenchmarkTurn(b *testing.B) {
+func benchmarkClient(b *testing.B, role string) *ssh.Client {
+	b.Helper()
 	f, err := sim.New(sim.Options{Dir: b.TempDir(), Devices: 8})
 	if err != nil {
 		b.Fatal(err)
@@ -443,7 +444,6 @@ func BenchmarkTurn(b *testing.B) {
 	if err := f.Start(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	defer f.Close()
 	key, err := os.ReadFile(filepath.Join(f.Dir(), "id_ed25519"))
 	if err != nil {
 		b.Fatal(err)
@@ -452,11 +452,29 @@ func BenchmarkTurn(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c, err := connect(f.Devices()[0].Addr, &ssh.ClientConfig{User: "fleet", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
-	if err != nil {
-		b.Fatal(err)
+	b.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	for _, d := range f.Devices() {
+		if d.Role != role {
+			continue
+		}
+		c, err := connect(d.Addr, &ssh.ClientConfig{User: d.Username, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = c.Close() })
+		return c
 	}
-	defer c.Close()
+	b.Fatalf("no %s", role)
+	return nil
+}
+
+// BenchmarkTurn is one command and its answer in an open shell.
+func BenchmarkTurn(b *testing.B) {
+	c := benchmarkClient(b, "probe")
 	s, err := c.NewSession()
 	if err != nil {
 		b.Fatal(err)
@@ -492,5 +510,19 @@ func BenchmarkTurn(b *testing.B) {
 	turn("enable", "lon-probe-01 # ")
 	for b.Loop() {
 		turn("show files system", "lon-probe-01 # ")
+	}
+}
+
+// BenchmarkExec is one command over an exec channel of its own.
+func BenchmarkExec(b *testing.B) {
+	c := benchmarkClient(b, "capture")
+	for b.Loop() {
+		s, err := c.NewSession()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.Output("df -P"); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

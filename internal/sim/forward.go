@@ -21,22 +21,22 @@ type directTCPIP struct {
 func (c *connection) forward(nc ssh.NewChannel) {
 	var to directTCPIP
 	if err := ssh.Unmarshal(nc.ExtraData(), &to); err != nil {
-		nc.Reject(ssh.ConnectionFailed, "malformed request") // the client sees it or is gone
+		_ = nc.Reject(ssh.ConnectionFailed, "malformed request") // the client sees it or is gone
 		return
 	}
 	target := c.dev.fleet.deviceAt(to.Host, int(to.Port))
 	if c.dev.platform != platformLinux || target == nil {
-		nc.Reject(ssh.Prohibited, "administratively prohibited")
+		_ = nc.Reject(ssh.Prohibited, "administratively prohibited")
 		return
 	}
 	conn, err := target.dialInside(c.dev.name)
 	if err != nil {
-		nc.Reject(ssh.ConnectionFailed, err.Error())
+		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
 		return
 	}
 	ch, requests, err := nc.Accept()
 	if err != nil {
-		conn.Close() // the client left
+		_ = conn.Close() // the client left
 		return
 	}
 	splice(c.ctx, ch, conn, requests)
@@ -45,13 +45,13 @@ func (c *connection) forward(nc ssh.NewChannel) {
 // splice copies both ways until either side ends or ctx does.
 func splice(ctx context.Context, ch ssh.Channel, conn net.Conn, requests <-chan *ssh.Request) {
 	end := func() {
-		ch.Close()   // both ends are closed at once: SSH inside needs no half-open state
-		conn.Close() // the copies below end with it
+		_ = ch.Close()   // both ends are closed at once: SSH inside needs no half-open state
+		_ = conn.Close() // the copies below end with it
 	}
 	stop := context.AfterFunc(ctx, end)
 	done := make(chan struct{}, 2)
 	copyTo := func(dst io.Writer, src io.Reader) {
-		io.Copy(dst, src) // either side's end ends the other
+		_, _ = io.Copy(dst, src) // either side's end ends the other
 		end()
 		done <- struct{}{}
 	}

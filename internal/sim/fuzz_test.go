@@ -78,7 +78,7 @@ func FuzzTyping(f *testing.F) {
 				HostKeyCallback: ssh.InsecureIgnoreHostKey()})
 			return err == nil
 		})
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		s, err := c.NewSession()
 		if err != nil {
 			return // it is rebooting
@@ -94,11 +94,11 @@ func FuzzTyping(f *testing.F) {
 		if s.RequestPty("xterm", 24, 80, nil) != nil || s.Shell() != nil {
 			return
 		}
-		stop := time.AfterFunc(patience, func() { c.Close() })
+		stop := time.AfterFunc(patience, func() { _ = c.Close() })
 		defer stop.Stop()
 		go func() {
 			// Out of questions, pagers, commands and nested shells, then gone.
-			io.WriteString(in, typed+"\r\x03q\x03\x03")
+			_, _ = io.WriteString(in, typed+"\r\x03q\x03\x03")
 			for range 20 {
 				if _, err := io.WriteString(in, "\x15\x04"); err != nil {
 					return

@@ -3,6 +3,7 @@ package sim_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -105,7 +106,7 @@ func connect(addr string, config *ssh.ClientConfig) (*ssh.Client, error) {
 	}
 	c, channels, requests, err := ssh.NewClientConn(conn, addr, config)
 	if err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, err
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
@@ -126,7 +127,7 @@ func login(t *testing.T, f *sim.Fleet, name string, user ...string) *ssh.Client 
 	if err != nil {
 		t.Fatalf("log in to %s: %v", name, err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
@@ -178,7 +179,7 @@ func openShell(t *testing.T, c *ssh.Client, cols, rows int) *terminal {
 		}
 	}()
 	t.Cleanup(func() {
-		c.Close()
+		_ = c.Close()
 		for range x.out {
 		}
 		<-done
@@ -251,15 +252,13 @@ func execute(t *testing.T, c *ssh.Client, line string) (stdout, stderr string, s
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	var out, errs bytes.Buffer
 	s.Stdout, s.Stderr = &out, &errs
-	err = s.Run(line)
-	switch e := err.(type) {
-	case nil:
-	case *ssh.ExitError:
-		status = e.ExitStatus()
-	default:
+	var exit *ssh.ExitError
+	if err := s.Run(line); errors.As(err, &exit) {
+		status = exit.ExitStatus()
+	} else if err != nil {
 		t.Fatalf("run %q: %v", line, err)
 	}
 	return out.String(), errs.String(), status

@@ -71,7 +71,7 @@ func sites() []sitePlan {
 func plan(n int) []spec {
 	all := sites()
 	used := min(len(all), max(1, min(3, n/8), n/64))
-	var out []spec
+	out := make([]spec, 0, n)
 	for i, site := range all[:used] {
 		size := n/used + boolInt(i < n%used)
 		out = append(out, planSite(site, size)...)

@@ -110,7 +110,7 @@ func (p *linuxPersonality) exec(ctx context.Context, s *session, line string) in
 		return s.broken(err)
 	}
 	defer b.close()
-	return b.run(b.ctx, line)
+	return b.script(line)
 }
 
 // stdin is what programs read: the client's bytes where there is no terminal.
@@ -127,9 +127,9 @@ func (s *session) greet(text string) {
 		return
 	}
 	if s.dev.ordered.Load().banner {
-		io.WriteString(s.term, motd(s.dev.hostname())) // errors surface at the prompt
+		_, _ = io.WriteString(s.term, motd(s.dev.hostname())) // errors surface at the prompt
 	}
-	io.WriteString(s.term, text)
+	_, _ = io.WriteString(s.term, text)
 	s.term.printf("Last login: %s from %s\n", time.Now().UTC().Add(-17*time.Hour).Format("Mon Jan _2 15:04:05 2006"), hostOf(s.conn.raw.RemoteAddr().String()))
 }
 

@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -105,7 +106,8 @@ func TestLinuxTerminal(t *testing.T) {
 	})
 	x.send("exit 7\r")
 	x.ended()
-	if e, ok := x.sess.Wait().(*ssh.ExitError); !ok || e.ExitStatus() != 7 {
+	var exit *ssh.ExitError
+	if !errors.As(x.sess.Wait(), &exit) || exit.ExitStatus() != 7 {
 		t.Error("exit 7 does not give status 7")
 	}
 }
@@ -118,7 +120,7 @@ func TestLinuxReboot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Run("sudo reboot") // the connection is cut
+	_ = s.Run("sudo reboot") // the connection is cut
 	if err := c.Wait(); err == nil {
 		t.Error("the connection survives a reboot")
 	}
@@ -127,7 +129,7 @@ func TestLinuxReboot(t *testing.T) {
 	eventually(t, "reachable", func() bool {
 		c, err := connect(info(t, f, "lon-cap-01").Addr, clientConfig(t, f, "capture"))
 		if err == nil {
-			c.Close()
+			_ = c.Close()
 		}
 		return err == nil
 	})

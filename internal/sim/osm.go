@@ -29,7 +29,7 @@ func (p *osmPersonality) live(*device, string) []byte { return nil }
 // exec refuses: this family runs nothing but its command line, and that needs a
 // shell session.
 func (p *osmPersonality) exec(_ context.Context, s *session, _ string) int {
-	fmt.Fprint(s.stderr(), "UNIX shell commands cannot be executed using this account.\n")
+	_, _ = fmt.Fprint(s.stderr(), "UNIX shell commands cannot be executed using this account.\n")
 	return 1
 }
 
@@ -145,10 +145,10 @@ func (c *osmCLI) unrecognized(line string) {
 func (c *osmCLI) show(ctx context.Context, text string) {
 	if c.s.hasPTY && c.paging && c.length > 1 && strings.Count(text, "\n") >= c.length && !c.s.dev.ordered.Load().disturbsOutput {
 		// An error here is the session's end, which the next prompt meets.
-		c.t.page(ctx, []byte(text), c.length, func(from, to, _ int) string { return fmt.Sprintf("lines %d-%d ", from, to) })
+		_ = c.t.page(ctx, []byte(text), c.length, func(from, to, _ int) string { return fmt.Sprintf("lines %d-%d ", from, to) })
 		return
 	}
-	c.s.answer(ctx, c.t, []byte(text), c.prompt()) // as above
+	_ = c.s.answer(ctx, c.t, []byte(text), c.prompt()) // as above
 }
 
 // help lists what can follow, when '?' is typed.

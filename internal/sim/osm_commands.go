@@ -185,8 +185,8 @@ func osmCommandList() []osmCommand {
 				c.maintenance()
 			}
 		}),
-		{path: "package install", mode: osmConfig, args: 1, help: "Install an uploaded package", run: func(ctx context.Context, c *osmCLI, args []string) {
-			c.install(ctx, args[0])
+		{path: "package install", mode: osmConfig, args: 1, help: "Install an uploaded package", run: func(_ context.Context, c *osmCLI, args []string) {
+			c.install(args[0])
 		}},
 		simple("reload", osmEnable, "Reboot", func(ctx context.Context, c *osmCLI) { c.reload(ctx, c.s.dev.ordered.Load().confirmReload) }),
 		simple("reload noconfirm", osmEnable, "Reboot without a question", func(ctx context.Context, c *osmCLI) { c.reload(ctx, false) }),
@@ -205,7 +205,7 @@ func terminalLength(_ context.Context, c *osmCLI, args []string) {
 }
 
 func terminalWidth(_ context.Context, c *osmCLI, args []string) {
-	n, err := strconv.Atoi(args[0])
+	n, err := strconv.ParseInt(args[0], 10, 32)
 	if err != nil || n < 34 || n > 999 {
 		c.t.printf("%% Please enter an integer between 34 and 999.\n")
 		return
@@ -228,7 +228,7 @@ func (c *osmCLI) maintenance() {
 
 // install installs NAME.end from the upload directory. It is then listed under
 // its name without the version suffix.
-func (c *osmCLI) install(ctx context.Context, name string) {
+func (c *osmCLI) install(name string) {
 	d := c.s.dev
 	if !d.state().Maintenance {
 		c.t.printf("%% Packages can be installed in maintenance mode only.\n")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -134,7 +135,7 @@ func osmRotationFiles(d *device) string {
 	u := d.ordered.Load().units
 	limit := func(gb int) string {
 		if u == unitsNone {
-			return fmt.Sprint(gb)
+			return strconv.Itoa(gb)
 		}
 		return u.size(decigb(gb * 10))
 	}

@@ -238,7 +238,7 @@ func TestOSmReloadLosesWhatWasNotSaved(t *testing.T) {
 		eventually(t, "reachable", func() bool {
 			c, err := connect(info(t, f, "lon-probe-01").Addr, clientConfig(t, f, "fleet"))
 			if err == nil {
-				c.Close()
+				_ = c.Close()
 			}
 			return err == nil
 		})

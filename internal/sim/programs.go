@@ -3,14 +3,13 @@ package sim
 import (
 	"bufio"
 	"bytes"
-	"crypto/md5"
+	"crypto/md5" //nolint:gosec // the program of that name
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"hash"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"regexp"
 	"strconv"
@@ -29,11 +28,6 @@ func programs() map[string]command {
 		"sudo": runSudo, "sh": runShell, "bash": runShell, "tail": runTail, "uname": runUname, "uptime": runUptime,
 		"wc": runWC, "whoami": func(c *call) int { c.printf("%s\n", c.s.user); return 0 },
 	}
-}
-
-func with(base map[string]command, more map[string]command) map[string]command {
-	maps.Copy(base, more)
-	return base
 }
 
 func uid(c *call) int {
@@ -71,7 +65,7 @@ func runCat(c *call) int {
 		} else if _, err = io.Copy(c.out, in); err != nil {
 			status = 1 // whoever read the output is gone
 		}
-		in.Close() // read-only
+		_ = in.Close() // read-only
 	}
 	return status
 }
@@ -95,7 +89,7 @@ func runDF(c *call) int {
 			case 'k', 'l', 'a':
 				kilo = kilo || o == 'k'
 			default:
-				fmt.Fprintf(c.err, "df: invalid option -- '%c'\nTry 'df --help' for more information.\n", o)
+				_, _ = fmt.Fprintf(c.err, "df: invalid option -- '%c'\nTry 'df --help' for more information.\n", o)
 				return 1
 			}
 		}
@@ -250,7 +244,7 @@ func runSudo(c *call) int {
 
 // runShell is bash -c, or a script from standard input.
 func runShell(c *call) int {
-	script := ""
+	var script string
 	switch args := c.args[1:]; {
 	case len(args) >= 2 && (args[0] == "-c" || args[0] == "-lc"):
 		script = args[1]
@@ -274,7 +268,7 @@ func runShell(c *call) int {
 			return 127
 		}
 		text, err := io.ReadAll(f)
-		f.Close() // read-only
+		_ = f.Close() // read-only
 		if err != nil {
 			return 1
 		}
@@ -285,7 +279,7 @@ func runShell(c *call) int {
 		return c.fail("%v", err)
 	}
 	defer inner.close()
-	return inner.run(inner.ctx, script)
+	return inner.script(script)
 }
 
 func runStty(c *call) int {
@@ -302,11 +296,11 @@ func runStty(c *call) int {
 		case "size":
 			c.printf("%d %d\n", c.s.rows.Load(), c.s.cols.Load())
 		case "cols", "columns", "rows":
-			n := 0
+			n := int64(0)
 			if i+1 < len(args) {
-				n, _ = strconv.Atoi(args[i+1]) // 0 is refused below
+				n, _ = strconv.ParseInt(args[i+1], 10, 32) // 0 is refused below
 			}
-			if n <= 0 || n > 1<<20 {
+			if n <= 0 {
 				return c.fail("invalid integer argument: '%s'", strings.Join(args[i+1:], " "))
 			}
 			if args[i] == "rows" {
@@ -339,7 +333,7 @@ func runLS(c *call) int {
 	for _, name := range names {
 		info, err := c.dev().files.stat(c.path(name), true)
 		if err != nil {
-			fmt.Fprintf(c.err, "ls: cannot access '%s': %s\n", name, reason(err))
+			_, _ = fmt.Fprintf(c.err, "ls: cannot access '%s': %s\n", name, reason(err))
 			status = 2
 			continue
 		}
@@ -378,7 +372,7 @@ func (c *call) inputs(names []string, fn func(name string, r io.Reader) error) i
 		r, err := c.open(name)
 		if err == nil {
 			err = fn(name, r)
-			r.Close() // read-only
+			_ = r.Close() // read-only
 		}
 		if err != nil {
 			status = c.fail("%s: %s", name, reason(err))
@@ -436,7 +430,7 @@ func runGrep(c *call) int {
 		args = args[1:]
 	}
 	if len(args) == 0 {
-		fmt.Fprint(c.err, "Usage: grep [OPTION]... PATTERN [FILE]...\n")
+		_, _ = fmt.Fprint(c.err, "Usage: grep [OPTION]... PATTERN [FILE]...\n")
 		return 2
 	}
 	expr, err := regexp.Compile(fold + args[0])

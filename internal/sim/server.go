@@ -44,7 +44,7 @@ func (d *device) accept(l net.Listener) {
 			continue
 		}
 		if !d.fleet.spawn(func() { d.serve(conn) }) {
-			conn.Close() // the fleet is closing
+			_ = conn.Close() // the fleet is closing
 		}
 	}
 }
@@ -52,9 +52,9 @@ func (d *device) accept(l net.Listener) {
 // refuseTCP ends a connection with a reset.
 func refuseTCP(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0) // without it the end is a polite one; no harm either
+		_ = tcp.SetLinger(0) // without it the end is a polite one; no harm either
 	}
-	conn.Close()
+	_ = conn.Close()
 }
 
 // dialInside connects a bastion to this device. The bytes never leave the
@@ -89,14 +89,13 @@ type connection struct {
 	raw      net.Conn
 	ssh      *ssh.ServerConn
 	account  account
-	ctx      context.Context
+	ctx      context.Context //nolint:containedctx // of the connection's life
 	sessions atomic.Int32
-	forwards sync.WaitGroup
 }
 
 // serve is one connection from its first byte to its last.
 func (d *device) serve(raw net.Conn) {
-	defer raw.Close() // ends whatever still uses it
+	defer func() { _ = raw.Close() }() // ends whatever still uses it
 	if !d.track(raw) {
 		return
 	}
@@ -104,7 +103,7 @@ func (d *device) serve(raw net.Conn) {
 
 	f := d.ordered.Load()
 	if f.mute {
-		io.Copy(io.Discard, raw) // until the client leaves or the power goes
+		_, _ = io.Copy(io.Discard, raw) // until the client leaves or the power goes
 		return
 	}
 	config, err := d.serverConfig(f)
@@ -140,7 +139,7 @@ func (d *device) serve(raw net.Conn) {
 		case "direct-tcpip":
 			wg.Go(func() { c.forward(nc) })
 		default:
-			nc.Reject(ssh.UnknownChannelType, "unknown channel type") // a failing write ends the loop
+			_ = nc.Reject(ssh.UnknownChannelType, "unknown channel type") // a failing write ends the loop
 		}
 	}
 }
@@ -156,7 +155,7 @@ func (c *connection) globalRequests(requests <-chan *ssh.Request) {
 }
 
 // cut ends the connection with no goodbye.
-func (c *connection) cut() { c.raw.Close() }
+func (c *connection) cut() { _ = c.raw.Close() }
 
 func (d *device) account(user string) (account, bool) {
 	for _, a := range d.accounts() {

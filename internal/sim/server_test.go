@@ -48,7 +48,7 @@ func TestLoginMethods(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		if err == nil {
-			client.Close()
+			_ = client.Close()
 		}
 	}
 	order(t, f, "lon-probe-01", "auth_fail")
@@ -64,7 +64,7 @@ func TestSessionLimit(t *testing.T) {
 	f := startFleet(t, quick("lon-cap-01:session_limit=2"))
 	for name, limit := range map[string]int{"lon-ltm-01": 10, "lon-cap-01": 2} {
 		c := login(t, f, name)
-		var open []*ssh.Session
+		open := make([]*ssh.Session, 0, limit)
 		for range limit {
 			s, err := c.NewSession()
 			if err != nil {
@@ -82,7 +82,7 @@ func TestSessionLimit(t *testing.T) {
 		eventually(t, "room again", func() bool {
 			s, err := c.NewSession()
 			if err == nil {
-				s.Close()
+				_ = s.Close()
 			}
 			return err == nil
 		})
@@ -201,7 +201,7 @@ func TestBastion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	for _, addr := range []string{l.Addr().String(), "192.0.2.1:22", "localhost:1", "example.net:22"} {
 		if _, err := bastion.Dial("tcp", addr); err == nil {
 			t.Errorf("the bastion connects to %s", addr)

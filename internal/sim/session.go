@@ -18,7 +18,7 @@ type session struct {
 	dev  *device
 	conn *connection
 	ch   ssh.Channel
-	ctx  context.Context // ends with the channel
+	ctx  context.Context //nolint:containedctx // of the channel's life
 	user string
 
 	// Set before the program starts, except for the size.
@@ -58,18 +58,18 @@ type exitSignal struct {
 func (c *connection) session(nc ssh.NewChannel) {
 	limit := int32(maxSessions)
 	if n := c.dev.ordered.Load().sessions; n > 0 {
-		limit = int32(n)
+		limit = n
 	}
 	defer c.sessions.Add(-1)
 	if c.sessions.Add(1) > limit {
-		nc.Reject(ssh.ConnectionFailed, "open failed")
+		_ = nc.Reject(ssh.ConnectionFailed, "open failed")
 		return
 	}
 	ch, requests, err := nc.Accept()
 	if err != nil {
 		return // the client left
 	}
-	defer ch.Close() // the program's own end closes it too
+	defer func() { _ = ch.Close() }() // the program's own end closes it too
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
 	s := &session{dev: c.dev, conn: c, ch: ch, ctx: ctx, user: c.account.username, env: map[string]string{}}
@@ -191,7 +191,7 @@ func (s *session) runShell() int {
 	}
 	s.term = newTerminal(s)
 	status := s.dev.persona.shell(s)
-	s.term.Flush()
+	_ = s.term.Flush()
 	return status
 }
 
@@ -201,7 +201,7 @@ func (s *session) runExec(ctx context.Context, line string) int {
 	}
 	if s.hasPTY {
 		s.term = newTerminal(s)
-		defer s.term.Flush()
+		defer func() { _ = s.term.Flush() }()
 	}
 	status := s.dev.persona.exec(ctx, s, line)
 	if ctx.Err() != nil && !s.hasPTY {
@@ -214,14 +214,14 @@ func (s *session) runExec(ctx context.Context, line string) int {
 // mean that the client is gone.
 func (s *session) finish(status int) {
 	if s.ctx.Err() == nil {
-		s.ch.CloseWrite()
+		_ = s.ch.CloseWrite()
 		if status == statusKilled {
-			s.ch.SendRequest("exit-signal", false, ssh.Marshal(exitSignal{Signal: "TERM"}))
+			_, _ = s.ch.SendRequest("exit-signal", false, ssh.Marshal(exitSignal{Signal: "TERM"}))
 		} else {
-			s.ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(status)}))
+			_, _ = s.ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(status & 0xff)}))
 		}
 	}
-	s.ch.Close()
+	_ = s.ch.Close()
 }
 
 // turn is the time that a device takes before it answers.
@@ -231,7 +231,7 @@ func (s *session) turn(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if s.term != nil {
-		s.term.Flush()
+		_ = s.term.Flush()
 	}
 	return pause(ctx, d)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"sync/atomic"
@@ -114,7 +115,7 @@ func (u *upload) TransferError(error) { u.failed.Store(true) }
 
 // Close journals what has arrived.
 func (u *upload) Close() error {
-	info, err := u.File.Stat()
+	info, err := u.Stat()
 	if err == nil {
 		state := "complete"
 		if u.failed.Load() {
@@ -173,6 +174,9 @@ func (h *sftpFiles) setstat(root *os.Root, name string, r *sftp.Request) error {
 	flags, attrs := r.AttrFlags(), r.Attributes()
 	var errs []error
 	if flags.Size {
+		if attrs.Size > math.MaxInt64 {
+			return fs.ErrInvalid
+		}
 		f, err := root.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ const (
 // fleetState is the content of state.json.
 type fleetState struct {
 	Version int    `json:"version"`
-	Secret  []byte `json:"secret"` // all keys and passwords are derived from it
+	Secret  []byte `json:"secret"` // all keys and passwords are derived from it; worth nothing elsewhere
 	Seed    uint64 `json:"seed"`
 	Count   int    `json:"count"`
 	// Written holds the digests of generated files, to leave alone what somebody
@@ -162,7 +162,7 @@ func (s *store) save() error {
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	s.mu.Lock()
-	raw, err := json.Marshal(&s.state)
+	raw, err := json.Marshal(&s.state) //nolint:gosec // its file is its owner's alone
 	s.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("save simulator state: %w", err)

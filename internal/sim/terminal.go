@@ -81,7 +81,7 @@ func (t *terminal) raw(s string) {
 	t.buf = append(t.buf, s...)
 }
 
-func (t *terminal) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
+func (t *terminal) printf(format string, args ...any) { _, _ = fmt.Fprintf(t, format, args...) }
 
 // key reads one byte, after showing what was written.
 func (t *terminal) key(ctx context.Context) (byte, error) { return t.in.next(ctx, t.Flush) }
@@ -97,12 +97,12 @@ type lineOptions struct {
 // readLine prompts and reads one line. Ctrl-C gives errInterrupted, Ctrl-D on an
 // empty line io.EOF. Without a PTY there is neither prompt nor echo.
 func (t *terminal) readLine(ctx context.Context, prompt string, opts lineOptions) (string, error) {
-	e := editor{t: t, ctx: ctx, opts: opts, echo: t.s.hasPTY && !opts.hidden, prompt: prompt, recall: len(t.history)}
+	e := editor{t: t, opts: opts, echo: t.s.hasPTY && !opts.hidden, prompt: prompt, recall: len(t.history)}
 	if t.s.hasPTY {
 		t.raw(prompt)
 		e.margin = visibleWidth(prompt)
 	}
-	line, err := e.read()
+	line, err := e.read(ctx)
 	if err == nil && !opts.hidden && !opts.plain && line != "" {
 		t.history = append(t.history, line)
 		if len(t.history) > 100 {
@@ -115,7 +115,6 @@ func (t *terminal) readLine(ctx context.Context, prompt string, opts lineOptions
 // editor reads one line.
 type editor struct {
 	t      *terminal
-	ctx    context.Context
 	opts   lineOptions
 	echo   bool
 	prompt string
@@ -125,9 +124,9 @@ type editor struct {
 	recall int // position in the history
 }
 
-func (e *editor) read() (string, error) {
+func (e *editor) read(ctx context.Context) (string, error) {
 	for {
-		b, err := e.t.key(e.ctx)
+		b, err := e.t.key(ctx)
 		if errors.Is(err, io.EOF) && len(e.line) > 0 && !e.t.s.hasPTY {
 			return string(e.line), nil // a script's last line counts without its end
 		}
@@ -161,7 +160,7 @@ func (e *editor) read() (string, error) {
 				e.t.raw("\a") // nothing to complete
 			}
 		case keyEscape:
-			if err := e.escape(); err != nil {
+			if err := e.escape(ctx); err != nil {
 				return "", err
 			}
 		case '?':
@@ -224,13 +223,13 @@ func (e *editor) rubOut(n int) {
 }
 
 // escape reads one escape sequence; the arrows up and down recall lines.
-func (e *editor) escape() error {
-	b, err := e.t.key(e.ctx)
+func (e *editor) escape(ctx context.Context) error {
+	b, err := e.t.key(ctx)
 	if err != nil || b != '[' && b != 'O' {
 		return err
 	}
 	for {
-		if b, err = e.t.key(e.ctx); err != nil {
+		if b, err = e.t.key(ctx); err != nil {
 			return err
 		}
 		if b >= '@' && b <= '~' {

@@ -36,7 +36,8 @@ func (t *tmsh) prompt() string {
 	return text
 }
 
-// interact runs the shell on the session's terminal until quit.
+// interact runs the shell on the session's terminal until quit. Its commands
+// have contexts of their own, which Ctrl-C ends.
 func (t *tmsh) interact() int {
 	t.interactive = true
 	t.s.interrupt.Store(nil) // a shell inside a command reads Ctrl-C itself
@@ -81,7 +82,7 @@ func isModule(word string) bool {
 func (t *tmsh) run(ctx context.Context, line string, out, errw io.Writer) int {
 	words, err := splitWords(line)
 	if err != nil {
-		fmt.Fprintf(errw, "Syntax Error: %v\n", err)
+		_, _ = fmt.Fprintf(errw, "Syntax Error: %v\n", err)
 		return 1
 	}
 	if len(words) == 0 {
@@ -125,7 +126,7 @@ func (t *tmsh) run(ctx context.Context, line string, out, errw io.Writer) int {
 	case "reboot":
 		return t.reboot(args, errw)
 	case "help":
-		fmt.Fprint(out, "Commands: bash, exit, help, list, modify, quit, reboot, run, save, show\n")
+		_, _ = fmt.Fprint(out, "Commands: bash, exit, help, list, modify, quit, reboot, run, save, show\n")
 		return 0
 	case "quit":
 		t.left = true
@@ -159,13 +160,13 @@ func unexpected(errw io.Writer, args []string, word string) int {
 	if len(args) > 0 {
 		word = args[len(args)-1]
 	}
-	fmt.Fprintf(errw, "Syntax Error: %q unexpected argument\n", word)
+	_, _ = fmt.Fprintf(errw, "Syntax Error: %q unexpected argument\n", word)
 	return 1
 }
 
 func (t *tmsh) notFound(errw io.Writer, verb string, args []string) int {
 	if len(args) >= 3 && args[0] == "sys" && args[1] == "db" {
-		fmt.Fprintf(errw, "01020036:3: The requested database variable (%s) was not found.\n", args[2])
+		_, _ = fmt.Fprintf(errw, "01020036:3: The requested database variable (%s) was not found.\n", args[2])
 		return 1
 	}
 	return unexpected(errw, args, verb)
@@ -263,7 +264,7 @@ func (t *tmsh) save(args []string, out, errw io.Writer) int {
 		return unexpected(errw, args, "save")
 	}
 	t.s.dev.saveConfig(t.s.user)
-	fmt.Fprint(out, `Saving running configuration...
+	_, _ = fmt.Fprint(out, `Saving running configuration...
   /config/bigip.conf
   /config/bigip_base.conf
   /config/bigip_script.conf
@@ -283,11 +284,11 @@ func (t *tmsh) runComponent(ctx context.Context, args []string, out, errw io.Wri
 		return t.bash(ctx, args[2:], out, errw)
 	case strings.Join(args, " ") == "sys failover standby":
 		if t.s.dev.state().Standby {
-			fmt.Fprint(errw, "01070921:3: This device is already standby.\n")
+			_, _ = fmt.Fprint(errw, "01070921:3: This device is already standby.\n")
 			return 1
 		}
 		if err := t.s.dev.swapRoles("user=" + t.s.user); err != nil {
-			fmt.Fprintf(errw, "01070921:3: Cannot fail over: %v.\n", err)
+			_, _ = fmt.Fprintf(errw, "01070921:3: Cannot fail over: %v.\n", err)
 			return 1
 		}
 		return 0
@@ -305,7 +306,7 @@ func (t *tmsh) bash(ctx context.Context, args []string, out, errw io.Writer) int
 	defer b.close()
 	switch {
 	case len(args) == 2 && args[0] == "-c":
-		return b.run(b.ctx, args[1])
+		return b.script(args[1])
 	case len(args) > 0:
 		return unexpected(errw, args, "bash")
 	case t.s.term == nil:
@@ -313,7 +314,7 @@ func (t *tmsh) bash(ctx context.Context, args []string, out, errw io.Writer) int
 		if err != nil {
 			return 1
 		}
-		return b.run(b.ctx, string(text))
+		return b.script(string(text))
 	default:
 		return b.interact()
 	}
@@ -327,13 +328,13 @@ func (t *tmsh) reboot(args []string, errw io.Writer) int {
 			return unexpected(errw, args, "reboot")
 		}
 		if !slices.ContainsFunc(volumesOf(d), func(v volume) bool { return v.name == args[1] && v.version != "none" }) {
-			fmt.Fprintf(errw, "01071002:3: Volume %s cannot be booted.\n", args[1])
+			_, _ = fmt.Fprintf(errw, "01071002:3: Volume %s cannot be booted.\n", args[1])
 			return 1
 		}
 		d.fleet.store.change(func() { d.st.BootVolume = args[1] })
 	}
 	if err := d.reboot("user=" + t.s.user); err != nil {
-		fmt.Fprintf(errw, "01071002:3: %v.\n", err)
+		_, _ = fmt.Fprintf(errw, "01071002:3: %v.\n", err)
 		return 1
 	}
 	return 0

@@ -121,7 +121,7 @@ func (t *tree) content(name string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		f.Close() // read-only
+		_ = f.Close() // read-only
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errIsDirectory}
 	}
 	return f, nil
