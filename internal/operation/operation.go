@@ -81,11 +81,11 @@ type Step struct {
 type Verdict string
 
 const (
-	// Needed: the wanted state is proven absent; Act has to run.
+	// Needed means that the wanted state is proven absent; Act has to run.
 	Needed Verdict = "needed"
-	// Done: the wanted state is proven present; nothing to do.
+	// Done means that the wanted state is proven present; nothing to do.
 	Done Verdict = "done"
-	// Inconclusive: the device does not show it. The task goes to attention.
+	// Inconclusive means that the device does not show it. The task goes to attention.
 	Inconclusive Verdict = "inconclusive"
 )
 
