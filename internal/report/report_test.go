@@ -44,7 +44,7 @@ func TestRows(t *testing.T) {
 		"endace_filesystem_units": {platform: "endace_osm", report: "filesystem", commands: map[string]string{"show files system": "endace_osm/filesystem/units_maintenance"}},
 		"endace_rotation_file":    {platform: "endace_osm", report: "rotation-file", commands: map[string]string{"show erfstream rotation-file": "endace_osm/rotation_file/two_files"}},
 		"endace_rotation_units":   {platform: "endace_osm", report: "rotation-file", commands: map[string]string{"show erfstream rotation-file": "endace_osm/rotation_file/units"}},
-		"endace_no_rotation_file": {platform: "endace_osm", report: "rotation-file", commands: map[string]string{"show erfstream rotation-file": "endace_osm/rotation_file/none"},
+		"endace_no_rotation_file": {platform: "endace_osm", report: "rotation-file", commands: map[string]string{"show erfstream rotation-file": "endace_osm/rotation_file/without_files"},
 			warnings: []string{"show erfstream rotation-file lists nothing"}},
 		"endace_software": {platform: "endace_osm", report: "software",
 			commands: map[string]string{"show version": "endace_osm/version/family", "show packages": "endace_osm/packages/without_version"},
@@ -62,7 +62,7 @@ func TestRows(t *testing.T) {
 		"f5_software_blades": {platform: "f5_bigip", report: "software", commands: map[string]string{"show sys version": "f5_bigip/version/point_release",
 			"show sys software status": "f5_bigip/software_status/slot_allowed", "show sys failover": "f5_bigip/failover/offline"}},
 		"linux_filesystem":         {platform: "linux", report: "filesystem", commands: map[string]string{"df -P": "linux/filesystem/posix"}},
-		"linux_filesystem_reserve": {platform: "linux", report: "filesystem", commands: map[string]string{"df -P": "linux/filesystem/login_shell"}},
+		"linux_filesystem_reserve": {platform: "linux", report: "filesystem", commands: map[string]string{"df -P": "linux/filesystem/wrapped_at_prompt"}},
 		"linux_software": {platform: "linux", report: "software", commands: map[string]string{"cat /etc/os-release": "linux/os_release/debian", "uname -r": "linux/kernel/debian"},
 			facts: map[string]string{"version": "Debian GNU/Linux 12 (bookworm)", "build": "6.1.0-18-amd64", "report_software_at": "2026-03-01T11:30:15Z"}},
 	}
