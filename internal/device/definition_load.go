@@ -75,7 +75,7 @@ func readDefinition(name string) ([]byte, error) {
 func LoadDefinition(src []byte, source string) (*Definition, error) {
 	fail := func(err error) (*Definition, error) {
 		return nil, &fault.Error{Kind: fault.Invalid, Act: "load platform definition", Err: err,
-			Next: "docs/operations.md describes every key"}
+			Next: "docs/operations.md says how to correct a definition"}
 	}
 	if len(src) > maxDefinition {
 		return fail(fmt.Errorf("%s: larger than %d bytes", source, maxDefinition))

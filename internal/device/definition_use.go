@@ -79,7 +79,7 @@ type refusalKey struct{}
 // well hold a line which begins like an error.
 func (d *Definition) Refusal(output string) string {
 	exprs, err := Derived(d, refusalKey{}, func(d *Definition) ([]*regexp.Regexp, error) {
-		var res []*regexp.Regexp
+		res := make([]*regexp.Regexp, 0, len(d.Shell.Errors))
 		for _, e := range d.Shell.Errors {
 			re, err := regexp.Compile(e)
 			if err != nil {

@@ -112,3 +112,26 @@ func TestFailoverWhileConnected(t *testing.T) {
 		}
 	}
 }
+
+// Where the pager cannot be switched off, a small terminal is paged through and
+// the output is the same.
+func TestPager(t *testing.T) {
+	t.Parallel()
+	f := drivertest.Simulate(t, sim.Options{Faults: []string{"nyc-ltm-01:refuse_command=modify"}})
+	small, err := bigip.New(drivertest.Override(t, driver(t), "terminal_height: 5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := device.Command{Line: "show sys software status"}
+	want, err := f.Open(t, driver(t), "nyc-ltm-01").Run(t.Context(), cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.Open(t, small, "nyc-ltm-01").Run(t.Context(), cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.Text, got.Text); diff != "" || strings.Count(got.Text, "\n") < 6 {
+		t.Errorf("output (-whole +paged):\n%s", diff)
+	}
+}

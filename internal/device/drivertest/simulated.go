@@ -2,6 +2,9 @@ package drivertest
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"capfleet/internal/device"
@@ -82,4 +85,28 @@ func (f *Fleet) TargetOf(driver device.Driver, dev *device.Device) Target {
 func (f *Fleet) Open(t *testing.T, driver device.Driver, name string) device.Session {
 	t.Helper()
 	return f.Target(t, driver, name).Open(t)
+}
+
+// Override makes an override directory in which the driver's platform has its
+// built-in definition with one more line at the start of its shell section. The
+// definition is found where the tests of a driver run, in its own folder.
+func Override(t *testing.T, driver device.Driver, line string) (dir string) {
+	t.Helper()
+	src, err := os.ReadFile("platform.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(src), "\nshell:\n", "\nshell:\n  "+line+"\n", 1)
+	if changed == string(src) {
+		t.Fatal("platform.yaml has no shell section")
+	}
+	dir = t.TempDir()
+	name := device.OverrideFile(dir, driver.Platform())
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"capfleet/internal/device"
@@ -132,5 +133,27 @@ func TestReload(t *testing.T) {
 	_, err = s.Run(t.Context(), device.Command{Line: "reload", Answers: map[string]string{"confirm": "yes"}})
 	if !fault.Is(err, fault.Disconnected) {
 		t.Fatalf("error %v", err)
+	}
+}
+
+// Where paging cannot be switched off, a small terminal is paged through and the
+// output is the same.
+func TestPager(t *testing.T) {
+	t.Parallel()
+	f := drivertest.Simulate(t, sim.Options{Faults: []string{probe + ":refuse_command=no cli"}})
+	want, err := f.Open(t, driver(t), probe).Run(t.Context(), device.Command{Line: "show files system"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	small, err := endace.New(drivertest.Override(t, driver(t), "terminal_height: 6"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.Open(t, small, probe).Run(t.Context(), device.Command{Line: "show files system"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.Text, got.Text); diff != "" || strings.Count(got.Text, "\n") < 12 {
+		t.Errorf("output (-whole +paged):\n%s", diff)
 	}
 }

@@ -299,3 +299,50 @@ func TestPager(t *testing.T) {
 		})
 	}
 }
+
+// A question for a password that no mode change asks gets no password.
+func TestPasswordElsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ask := func(_ *cli, b *box) { b.write("Password: "); <-b.keys; b.write("\r\n") }
+		c := &cli{commands: map[string]func(*cli, *box){"show keys": ask, "conf t": ask}}
+		ch, b := newBox(t, c.run)
+		sh, err := openWith(t, ch, osm(t), withEnable(options(), "sesame"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = sh.Run(t.Context(), device.Command{Line: "show keys"})
+		wantKind(t, err, fault.Refused)
+		_, err = sh.Run(t.Context(), device.Command{Line: "show keys", Mode: "config"})
+		wantKind(t, err, fault.Auth)
+		if count(b.lines(), "sesame") != 0 {
+			t.Error("the password was typed")
+		}
+	})
+}
+
+// A BIG-IP login that gets bash, worked through a shell: tmsh is a mode above it,
+// and the two prompts have user and host in common.
+func TestBashToTmsh(t *testing.T) {
+	t.Parallel()
+	c := &cli{mode: "bash", prompt: func(c *cli) string {
+		if c.mode == "bash" {
+			return "[root@bigip02:Active:In Sync] config # "
+		}
+		return "root@(bigip02)(cfg-sync In Sync)(Active)(/Common)(tmos)# "
+	}, commands: map[string]func(*cli, *box){
+		"tmsh": func(c *cli, _ *box) { c.mode = "tmsh" },
+		"quit": func(c *cli, _ *box) { c.mode = "bash" },
+		"modify cli preference pager disabled display-threshold 0": prints(""),
+		"show sys failover": prints("Failover active for 1d 23:19:21\n"),
+		"uptime":            prints("up\n"),
+	}}
+	ch, _ := newBox(t, c.run)
+	sh, err := openWith(t, ch, f5(t), options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range []device.Command{{Line: "show sys failover"}, {Line: "uptime", Mode: "bash"}, {Line: "show sys failover", Mode: "tmsh"}} {
+		run(t, sh, cmd)
+	}
+}

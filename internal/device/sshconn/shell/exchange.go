@@ -359,8 +359,8 @@ func (x *exchange) turnPage() error {
 // maxQuestions bounds how often a device may ask within one command.
 const maxQuestions = 20
 
-// reply answers a question: as the caller said, with the secret where one was
-// offered, else with the answer that changes nothing.
+// reply answers a question: as the caller said, with the secret where the line
+// enters a mode that has one, else with the answer that changes nothing.
 func (x *exchange) reply() error {
 	if more, err := x.wait(x.quiet(minQuiet)); more || err != nil {
 		return err
@@ -373,7 +373,7 @@ func (x *exchange) reply() error {
 	x.replied = x.t.screen.last
 
 	text, ok := x.t.terms.answers[q.Name]
-	if !ok && q.Name == device.QuestionPassword && x.t.terms.secret != nil && !x.got.secret {
+	if !ok && q.Name == device.QuestionPassword && x.t.plan.takesSecret(x.line) && x.t.terms.secret != nil && !x.got.secret {
 		s, err := x.t.terms.secret()
 		if err != nil {
 			return &fault.Error{Kind: fault.Auth, Act: "read the enable password", Stage: "enable", Err: err}

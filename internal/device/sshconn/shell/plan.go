@@ -3,6 +3,7 @@ package shell
 import (
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -126,4 +127,9 @@ func (p *plan) identity(prompt string) string {
 		prompt = p.varying.ReplaceAllLiteralString(prompt, "")
 	}
 	return strings.TrimSpace(prompt)
+}
+
+// takesSecret reports whether the line is one that enters a mode with a secret.
+func (p *plan) takesSecret(line string) bool {
+	return slices.ContainsFunc(p.def.Shell.Modes, func(m device.Mode) bool { return m.Secret != "" && m.Enter == line })
 }

@@ -166,6 +166,9 @@ func (t *terminal) settle() error {
 		if !more {
 			break
 		}
+		if err := x.advance(); err != nil {
+			return err
+		}
 	}
 	if x.look() != atPrompt {
 		if err := t.write("\n"); err != nil {
