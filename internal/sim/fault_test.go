@@ -253,13 +253,18 @@ func TestDropHeals(t *testing.T) {
 	whole, _, _ := execute(t, login(t, f, "lon-cap-01"), "df -P")
 	order(t, f, "lon-cap-01", "drop=2")
 	for range 2 {
-		s, err := login(t, f, "lon-cap-01").NewSession()
+		c := login(t, f, "lon-cap-01")
+		s, err := c.NewSession()
 		if err != nil {
 			t.Fatal(err)
 		}
 		out, err := s.Output("df -P")
-		if err == nil || len(out) >= len(whole) {
+		var missing *ssh.ExitMissingError
+		if !errors.As(err, &missing) || len(out) >= len(whole) {
 			t.Errorf("a cut command gives %q, %v", out, err)
+		}
+		if _, err := c.NewSession(); err == nil {
+			t.Error("the connection survives the cut")
 		}
 	}
 	if out, _, status := execute(t, login(t, f, "lon-cap-01"), "df -P"); status != 0 || out != whole {

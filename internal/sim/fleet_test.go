@@ -376,7 +376,14 @@ func TestFilesStayInside(t *testing.T) {
 	if st, err := files.Stat("/file"); err != nil || st.Size() != 4 || st.ModTime().Unix() != 1e9 {
 		t.Errorf("stat: %v, %v", st, err)
 	}
-	if err := files.Rename("/file", "/out"); err == nil {
+	other, err := files.Create("/file2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := files.Rename("/file", "/file2"); err == nil {
 		t.Error("rename overwrites")
 	}
 	if err := files.PosixRename("/file", "/file2"); err != nil {
