@@ -67,7 +67,7 @@ type faults struct {
 	otherHostKey   bool
 	oldAlgorithms  bool
 	banner         bool
-	sessions       int32 // 0: as OpenSSH allows
+	sessions       int64 // 0: as OpenSSH allows
 
 	slow         time.Duration
 	drip         time.Duration
@@ -123,7 +123,7 @@ func catalogue() []entry {
 		fault("host_key_changed", "", "presents another host key than the one in known_hosts", flag(func(f *faults) { f.otherHostKey = true })),
 		fault("old_algorithms", "", "offers only key exchanges, ciphers, MACs and host keys of long ago", flag(func(f *faults) { f.oldAlgorithms = true })),
 		fault("banner", "", "shows a banner before and a message after login, with lines that look like prompts", flag(func(f *faults) { f.banner = true })),
-		fault("session_limit", "[=N]", "allows N sessions on a connection (1)", number(1, func(f *faults, n int64) { f.sessions = int32(n) })),
+		fault("session_limit", "[=N]", "allows N sessions on a connection (1)", number(1, func(f *faults, n int64) { f.sessions = n })),
 		fault("slow", "[=DURATION]", "takes that long for every answer (2s)", duration(2*time.Second, func(f *faults, d time.Duration) { f.slow = d })),
 		fault("drip", "[=DURATION]", "sends one byte at a time with that pause between (1s)", duration(time.Second, func(f *faults, d time.Duration) { f.drip = d })),
 		fault("split_escapes", "", "colours its output and sends each escape sequence in two parts", flag(func(f *faults) { f.splitEscapes, f.disturbsOutput = true, true })),

@@ -90,7 +90,7 @@ type connection struct {
 	ssh      *ssh.ServerConn
 	account  account
 	ctx      context.Context //nolint:containedctx // of the connection's life
-	sessions atomic.Int32
+	sessions atomic.Int64
 }
 
 // serve is one connection from its first byte to its last.

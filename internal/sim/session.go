@@ -56,7 +56,7 @@ type exitSignal struct {
 
 // session serves one session channel to its end.
 func (c *connection) session(nc ssh.NewChannel) {
-	limit := int32(maxSessions)
+	limit := int64(maxSessions)
 	if n := c.dev.ordered.Load().sessions; n > 0 {
 		limit = n
 	}
