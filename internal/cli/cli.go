@@ -18,6 +18,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,6 +42,7 @@ type Streams struct {
 	Width func() int
 	// Getenv reads the environment.
 	Getenv func(string) string
+	Now    func() time.Time
 }
 
 // Build says which fleetctl this is.
@@ -66,7 +69,9 @@ func run(ctx context.Context, args []string, streams Streams, build Build, conne
 	}
 	code := exitCode(ctx, err)
 	if text := errorText(ctx, err); text != "" {
-		a.say("fleetctl: %s", text)
+		for line := range strings.Lines("fleetctl: " + text) {
+			a.say("%s", output.Wrap(output.Clean(strings.TrimSuffix(line, "\n")), a.screenErr().Width, "  "))
+		}
 	}
 	return code
 }
@@ -171,7 +176,7 @@ func (a *app) remark(format string, args ...any) {
 func (a *app) note(job, text string) {
 	if key := job + "\x00" + text; !a.noted[key] {
 		a.noted[key] = true
-		a.remark("note: %s", text)
+		a.remark("%s", output.Wrap("note: "+text, a.screenErr().Width, "      "))
 	}
 }
 
@@ -182,7 +187,7 @@ func (a *app) color(terminal bool) bool {
 
 // screen describes the terminal at Out for tables.
 func (a *app) screen() output.Screen {
-	s := output.Screen{Terminal: a.streams.OutTerminal, Color: a.color(a.streams.OutTerminal)}
+	s := output.Screen{Terminal: a.streams.OutTerminal, Color: a.color(a.streams.OutTerminal), Now: a.streams.Now()}
 	if s.Terminal {
 		s.Width = a.width()
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -96,7 +95,7 @@ func (a *app) tourReports(ctx context.Context, env *demo.Env, f fleet, dir strin
 		a.remark("%s is switched off on purpose, to show how a failure is named", off)
 	}
 
-	start := time.Now()
+	start := a.streams.Now()
 	var files []string
 	for _, report := range []string{"filesystem", "rotation-file"} {
 		a.remark("\n$ fleetctl report %s", report)
@@ -106,7 +105,7 @@ func (a *app) tourReports(ctx context.Context, env *demo.Env, f fleet, dir strin
 		}
 		files = append(files, file)
 	}
-	a.remark("\nBoth reports took %s and are written as CSV:", output.Short(time.Since(start)))
+	a.remark("\nBoth reports took %s and are written as CSV:", output.Short(a.streams.Now().Sub(start)))
 	for _, file := range files {
 		a.remark("  %s", file)
 	}

@@ -54,7 +54,7 @@ func printDeviceBlocks(w io.Writer, devices []api.Device) error {
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%-12s %s\n", name, output.Clean(value))
+			fmt.Fprintf(&b, "%-24s %s\n", name, output.Clean(value))
 		}
 	}
 	for i, d := range devices {
@@ -79,8 +79,11 @@ func printDeviceBlocks(w io.Writer, devices []api.Device) error {
 			keys = append(keys, k)
 		}
 		slices.Sort(keys)
+		if len(keys) > 0 {
+			b.WriteString("facts\n")
+		}
 		for _, k := range keys {
-			line("fact", output.Clean(k)+" = "+d.Facts[k])
+			line("  "+output.Clean(k), d.Facts[k])
 		}
 	}
 	_, err := io.WriteString(w, b.String())

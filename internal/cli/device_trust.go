@@ -134,7 +134,7 @@ func (a *app) trust(ctx context.Context, f fleet, opts *trustOptions, args []str
 			return err
 		}
 	}
-	a.remark("%s pinned, %d were pinned already", count(len(added), "host key"), len(keys)-len(wanted)-refused.keys)
+	a.remark("%s pinned, %d pinned before", count(len(added), "host key"), len(keys)-len(wanted)-refused.keys)
 	a.reportFailures(res)
 	code := jobCode(res.Job)
 	if len(refused.devices) > 0 {
@@ -207,7 +207,7 @@ func hostKeyView() output.View {
 	return output.View{Table: []output.Column{
 		{Key: "device", Head: "DEVICE", Fixed: true},
 		{Key: "status", Head: "STATUS", Kind: output.State, Fixed: true},
-		{Key: "type", Head: "TYPE"},
+		{Key: "type", Head: "TYPE", Wide: true},
 		{Key: "sha256", Head: "FINGERPRINT", Fixed: true},
 		{Key: "host", Head: "HOST", Wide: true},
 		{Key: "public_key", Head: "PUBLIC KEY", Wide: true},

@@ -21,12 +21,15 @@ func (a *app) reportFailures(res api.Results) {
 	}
 	screen := a.screenErr()
 	var b strings.Builder
+	line := func(hang, text string) {
+		b.WriteString(output.Wrap(output.Clean(text), screen.Width, hang) + "\n")
+	}
 	fmt.Fprintf(&b, "%s\n", screen.Emphasis(fmt.Sprintf("job %s: %d of %s failed:", res.Job.ID, len(res.Failures), count(res.Job.Devices, "device"))))
 	for _, f := range res.Failures {
-		fmt.Fprintf(&b, "  %s: %s\n", output.Clean(f.Device), output.Clean(failureText(f)))
+		line("    ", "  "+f.Device+": "+failureText(f))
 	}
 	for _, next := range nextSteps(res) {
-		fmt.Fprintf(&b, "next: %s\n", output.Clean(next))
+		line("      ", "next: "+next)
 	}
 	_, _ = fmt.Fprint(a.streams.Err, b.String())
 }

@@ -160,6 +160,7 @@ func (s session) run(ctx context.Context, t *testing.T, args ...string) outcome 
 		InTerminal: s.terminal, OutTerminal: s.terminal, ErrTerminal: s.terminal,
 		Width:  func() int { return 80 },
 		Getenv: func(key string) string { return s.env[key] },
+		Now:    func() time.Time { return testTime.Add(26*time.Hour + 12*time.Minute) },
 	}
 	fl := s.fleet
 	if fl == nil {

@@ -108,7 +108,7 @@ func jobListView() output.View {
 		{Key: "done", Head: "DONE", Kind: output.Number},
 		{Key: "failed", Head: "FAILED", Kind: output.Number},
 		{Key: "counts", Head: "TASKS", Wide: true},
-		{Key: "created_at", Head: "CREATED", Kind: output.Time, Fixed: true},
+		{Key: "created_at", Head: "CREATED", Kind: output.Age, Fixed: true},
 		{Key: "took", Head: "TOOK"},
 		{Key: "created_by", Head: "BY", Wide: true},
 		{Key: "finished_at", Head: "FINISHED", Kind: output.Time, Wide: true},

@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"runtime/debug"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -17,6 +18,7 @@ func ProcessStreams() Streams {
 		ErrTerminal: terminal(os.Stderr),
 		Width:       terminalWidth,
 		Getenv:      os.Getenv,
+		Now:         time.Now,
 	}
 }
 

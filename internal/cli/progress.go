@@ -28,7 +28,7 @@ func (a *app) newProgress(job api.Job) progress {
 	case a.global.quiet:
 		return noProgress{}
 	case a.streams.ErrTerminal && a.streams.Getenv("TERM") != "dumb":
-		return startLiveLine(a.streams.Err, job, a.width, time.Now)
+		return startLiveLine(a.streams.Err, job, a.width, a.streams.Now)
 	case a.terse:
 		return noProgress{}
 	default:
@@ -178,7 +178,7 @@ func (t *tally) add(ev api.Event) {
 	case "task_step":
 		t.current = ev.Device + ": " + ev.Step
 	case "progress":
-		t.current = ev.Device + ": " + ev.Step + " " + amount(ev)
+		t.current = ev.Device + ": " + strings.TrimSpace(ev.Step+" "+amount(ev))
 	}
 }
 

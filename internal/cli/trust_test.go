@@ -38,7 +38,7 @@ func TestTrust(t *testing.T) {
 		"anything else pins nothing": {keys: []string{unknownKey}, answer: "\n", code: 1, says: "nothing was done"},
 		"no terminal and no --yes":   {keys: []string{unknownKey}, code: 4, says: "add --yes", notShown: "SHA256:aaaa"},
 		"--yes":                      {keys: []string{unknownKey}, args: "--yes", pinned: []api.PinRequest{{Keys: []api.HostKey{key("a")}}}, isShown: "SHA256:aaaa"},
-		"all are pinned already":     {keys: []string{pinnedKey}, says: "0 host keys pinned, 1 were pinned already", isShown: "pinned"},
+		"all are pinned already":     {keys: []string{pinnedKey}, says: "0 host keys pinned, 1 pinned before", isShown: "pinned"},
 		"a changed key is refused and the others pinned": {
 			keys: []string{unknownKey, changedKey}, args: "--yes", code: 3, pinned: []api.PinRequest{{Keys: []api.HostKey{key("a")}}},
 			says: "next: find out why they changed; then fleetctl device trust --replace c"},

@@ -133,7 +133,7 @@ func softwareView() output.View {
 		Table: []output.Column{
 			{Key: "device", Head: "DEVICE", Fixed: true},
 			{Key: "platform", Head: "PLATFORM"},
-			{Key: "version", Head: "VERSION", Fixed: true},
+			{Key: "version", Head: "VERSION"},
 			{Key: "build", Head: "BUILD", Wide: true},
 			{Key: "hotfixes", Head: "HOTFIXES", Kind: output.List},
 			{Key: "active_volume", Head: "ACTIVE"},

@@ -133,5 +133,9 @@ func (a *app) follow(ctx context.Context, f fleet, job api.Job) (api.Job, error)
 
 // screenErr describes the terminal at Err.
 func (a *app) screenErr() output.Screen {
-	return output.Screen{Terminal: a.streams.ErrTerminal, Color: a.color(a.streams.ErrTerminal)}
+	s := output.Screen{Terminal: a.streams.ErrTerminal, Color: a.color(a.streams.ErrTerminal)}
+	if s.Terminal {
+		s.Width = a.width()
+	}
+	return s
 }

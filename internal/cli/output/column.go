@@ -22,6 +22,7 @@ const (
 	Percent       // 0 to 100
 	Duration      // seconds; "12d 4h" in tables, "12d 04:11:00" in wide and CSV
 	Time          // RFC 3339
+	Age           // RFC 3339; in a table on a terminal how long ago
 	List          // array; its members joined by ", "
 )
 
@@ -87,9 +88,16 @@ const (
 	inCSV
 )
 
+// place is a style with what else a cell's text depends on.
+type place struct {
+	style
+	now time.Time // zero shows times as they are
+}
+
 // cell gives the text of a column in a row, and whether there is a value. The
 // text is not cleaned yet.
-func (c Column) cell(rec record, s style) (text string, ok bool) {
+func (c Column) cell(rec record, at place) (text string, ok bool) {
+	s := at.style
 	v := rec[c.Key]
 	if v == nil {
 		return "", false
@@ -113,6 +121,11 @@ func (c Column) cell(rec record, s style) (text string, ok bool) {
 				return Short(time.Duration(f * float64(time.Second))), true
 			}
 			return clock(f), true
+		}
+	case Age:
+		text, _ := v.(string)
+		if t, err := time.Parse(time.RFC3339, text); err == nil && s == inTable && !at.now.IsZero() {
+			return Short(at.now.Sub(t).Truncate(time.Second)) + " ago", true
 		}
 	case List:
 		if list, isList := v.([]any); isList {

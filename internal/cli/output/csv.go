@@ -23,7 +23,7 @@ func writeCSV(w io.Writer, cols []Column, rows []json.RawMessage) error {
 			return err
 		}
 		for i, c := range cols {
-			text, _ := c.cell(rec, inCSV)
+			text, _ := c.cell(rec, place{style: inCSV})
 			if c.Kind == Text || c.Kind == List || c.Kind == State {
 				text = noFormula(CleanBlock(text))
 			}

@@ -326,7 +326,7 @@ func TestGBIsExactInCSV(t *testing.T) {
 
 func TestShort(t *testing.T) {
 	for want, d := range map[string]time.Duration{
-		"0.0s": 0, "1.4s": 1400 * time.Millisecond, "42s": 42 * time.Second, "3m 20s": 200 * time.Second,
+		"0s": 0, "5s": 5 * time.Second, "1.4s": 1400 * time.Millisecond, "42s": 42 * time.Second, "3m 20s": 200 * time.Second,
 		"4h 11m": 4*time.Hour + 11*time.Minute, "12d 4h": 12*24*time.Hour + 4*time.Hour + 11*time.Minute, "-1m 0s": -time.Minute,
 	} {
 		if got := output.Short(d); got != want {
@@ -351,6 +351,23 @@ func TestClean(t *testing.T) {
 	}
 	if got, want := output.CleanBlock("a\n\tb\r\n\x1b"), "a\n\tb\\r\n\\x1b"; got != want {
 		t.Errorf("CleanBlock: got %q, want %q", got, want)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for name, c := range map[string]struct {
+		line, hang, want string
+		width            int
+	}{
+		"fits":           {"  short", "    ", "  short", 10},
+		"no terminal":    {"  much longer than that", "    ", "  much longer than that", 0},
+		"hangs":          {"  one two three four", "    ", "  one two\n    three\n    four", 10},
+		"long word":      {"a verylongword b", " ", "a\n verylongword\n b", 8},
+		"wide character": {"東京 東京", " ", "東京\n 東京", 7},
+	} {
+		if got := output.Wrap(c.line, c.width, c.hang); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/mattn/go-runewidth"
 )
@@ -16,6 +17,8 @@ type Screen struct {
 	// Width is the terminal's columns; 0 does not fit anything to a width.
 	Width int
 	Color bool
+	// Now is what ages are counted to.
+	Now time.Time
 }
 
 const (
@@ -51,9 +54,12 @@ func newCell(text string) tableCell {
 // that is too narrow the widest texts are shortened, never the fixed columns;
 // what still does not fit is left to the terminal.
 func writeTable(w io.Writer, cols []Column, rows []json.RawMessage, wide bool, screen Screen) error {
-	s := inTable
+	at := place{style: inTable}
 	if wide {
-		s = inWide
+		at.style = inWide
+	}
+	if screen.Terminal {
+		at.now = screen.Now
 	}
 	head := make([]tableCell, len(cols))
 	widths := make([]int, len(cols))
@@ -69,7 +75,7 @@ func writeTable(w io.Writer, cols []Column, rows []json.RawMessage, wide bool, s
 		}
 		line := make([]tableCell, len(cols))
 		for i, c := range cols {
-			text, ok := c.cell(rec, s)
+			text, ok := c.cell(rec, at)
 			if !ok || text == "" {
 				text = noValue
 			}

@@ -76,7 +76,7 @@ func Short(d time.Duration) string {
 		sign, d = "-", -d
 	}
 	switch {
-	case d < 10*time.Second:
+	case d < 10*time.Second && d%time.Second != 0:
 		return sign + strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + "s"
 	case d < time.Minute:
 		return fmt.Sprintf("%s%ds", sign, d/time.Second)

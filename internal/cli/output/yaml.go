@@ -37,18 +37,18 @@ type yamlWriter struct {
 	w   *bufio.Writer
 }
 
-// place is what stands before a value.
-type place int
+// position is what stands before a value.
+type position int
 
 const (
-	atTop place = iota
+	atTop position = iota
 	afterKey
 	afterDash
 )
 
 // value writes the next value, whose block, if it is one, is indented by indent.
 // Writes to a bufio.Writer keep their error until Flush; none is checked here.
-func (y yamlWriter) value(indent int, at place) error {
+func (y yamlWriter) value(indent int, at position) error {
 	tok, err := y.dec.Token()
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (y yamlWriter) value(indent int, at place) error {
 	return nil
 }
 
-func (y yamlWriter) scalar(at place, text string) {
+func (y yamlWriter) scalar(at position, text string) {
 	if at != atTop {
 		y.put(" ")
 	}
@@ -78,7 +78,7 @@ func (y yamlWriter) scalar(at place, text string) {
 func (y yamlWriter) put(text string) { _, _ = y.w.WriteString(text) }
 
 // block writes the members of a mapping or a sequence up to its end.
-func (y yamlWriter) block(open json.Delim, indent int, at place) error {
+func (y yamlWriter) block(open json.Delim, indent int, at position) error {
 	if !y.dec.More() {
 		empty := "[]"
 		if open == '{' {
