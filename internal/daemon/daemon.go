@@ -152,7 +152,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	}
 	dialer := sshconn.NewDialer(sshconn.Options{Logger: d.log})
 	d.done("connections", dialer.Close)
-	ops := operations(parse.NewLibrary(templates(d.opts.Overrides)), dialer, d.definition)
+	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition)
 	d.operations = map[string]operation.Operation{}
 	for _, op := range ops {
 		d.operations[op.Name()] = op

@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"path/filepath"
-
 	"capfleet/internal/check"
 	"capfleet/internal/command"
 	"capfleet/internal/device"
@@ -41,12 +39,4 @@ func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(stri
 		check.New(),
 		hostkeys.New(dialer, dialer),
 	}
-}
-
-// templates is where an operator's own templates are.
-func templates(overrides string) string {
-	if overrides == "" {
-		return ""
-	}
-	return filepath.Join(overrides, "templates")
 }
