@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 		Setup: func(e *testscript.Env) error {
 			// Not in the script's own directory: the path of a Unix socket must be short.
-			dir, err := os.MkdirTemp("", "fleetctl-")
+			dir, err := os.MkdirTemp("", "fleetctl-") //nolint:usetesting // see above
 			if err != nil {
 				return err
 			}
@@ -69,7 +69,7 @@ func startDemo(t *testing.T, devices int, faults ...string) *demo.Env {
 // shortDir is t.TempDir with a name short enough for Unix sockets.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "fleetctl-")
+	dir, err := os.MkdirTemp("", "fleetctl-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

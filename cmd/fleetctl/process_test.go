@@ -139,6 +139,23 @@ func TestDemoEndsByItself(t *testing.T) {
 	}
 }
 
+func TestDemoInterrupted(t *testing.T) {
+	tmp := shortDir(t)
+	p := startProcess(t, []string{"TMPDIR=" + tmp}, "demo")
+	p.await(`^\$ fleetctl report filesystem`)
+	p.interrupt()
+	if code := p.end(); code != 130 || !strings.Contains(p.errOut.String(), "fleetctl: interrupted") {
+		t.Errorf("ended with %d\n%s", code, p.errOut.String())
+	}
+	left, err := os.ReadDir(tmp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestDemoKeepServesASecondTerminal(t *testing.T) {
 	dir := filepath.Join(shortDir(t), "it's kept")
 	p := startProcess(t, []string{"FLEET_SERVER=/nowhere"}, "demo", "--keep", "--dir", dir, "--devices", "4")

@@ -51,12 +51,10 @@ func (a *app) group(name, short string) *cobra.Command {
 	}
 }
 
-// exactArgs is cobra's, with words of the command's own usage.
-func exactArgs(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return &fault.Error{Kind: fault.Invalid, Act: "wrong number of arguments", Next: "usage: " + cmd.UseLine()}
-		}
-		return nil
+// oneArg is cobra's ExactArgs(1), with the command's own usage in the error.
+func oneArg(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return &fault.Error{Kind: fault.Invalid, Act: "wrong number of arguments", Next: "usage: " + cmd.UseLine()}
 	}
+	return nil
 }

@@ -60,7 +60,7 @@ func Run(ctx context.Context, args []string, streams Streams, build Build) int {
 
 func run(ctx context.Context, args []string, streams Streams, build Build, connect connector) int {
 	a := &app{streams: streams, build: build, connect: connect, noted: map[string]bool{}}
-	root := a.root()
+	root := a.root() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.running && !fault.Is(err, fault.Invalid) {

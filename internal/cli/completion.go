@@ -29,7 +29,7 @@ devices and jobs, which it asks fleetd for.
   powershell  fleetctl completion powershell | Out-String | Invoke-Expression
 
 ` + exitHelp(fault.ExitDone, fault.ExitUsage),
-		Args:      cobra.MatchAll(exactArgs(1), cobra.OnlyValidArgs),
+		Args:      cobra.MatchAll(oneArg, cobra.OnlyValidArgs),
 		ValidArgs: shells,
 	}
 	cmd.RunE = a.local(func(_ context.Context, args []string) error {

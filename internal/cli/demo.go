@@ -65,7 +65,7 @@ func (a *app) runDemo(ctx context.Context, opts demoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, env.Close()) }()
+	defer func() { err = errors.Join(err, env.Close()) }() //nolint:contextcheck // closing is bounded and not for ctx to cut short
 	f, err := a.connect(env.Socket())
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func (a *app) tourReports(ctx context.Context, env *demo.Env, f fleet, dir strin
 	devices := env.Fleet().Devices()
 	a.remark("%s", fleetWords(devices))
 	if off := switchedOff(devices); off != "" {
-		if err := env.Fleet().Order(off, "down"); err != nil {
+		if err := env.Fleet().Order(off, "down"); err != nil { //nolint:contextcheck // does not block; the fleet has its own context
 			return simError("switch off "+off, err)
 		}
 		a.remark("%s is switched off on purpose, to show how a failure is named", off)

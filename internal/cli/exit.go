@@ -76,10 +76,10 @@ func errorText(ctx context.Context, err error) string {
 // failed when none is, else some failed.
 func jobCode(job api.Job) int {
 	good, _ := tasksDone(job.Counts)
-	switch {
-	case good == job.Devices:
+	switch good {
+	case job.Devices:
 		return fault.ExitDone
-	case good == 0:
+	case 0:
 		return fault.ExitFailed
 	default:
 		return fault.ExitSomeFailed

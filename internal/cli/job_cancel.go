@@ -20,7 +20,7 @@ its result. --detach does not wait.
 ` + jsonHelp("rows (the job)", "row", jobKeysHelp) + `
 
 ` + readExits(),
-		Args:              exactArgs(1),
+		Args:              oneArg,
 		ValidArgsFunction: a.completeJobs,
 	}
 	out.register(cmd)

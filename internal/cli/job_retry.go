@@ -22,7 +22,7 @@ those of the operation's own command.
 ` + failureKeysHelp + `
 
 ` + workExits(),
-		Args:              exactArgs(1),
+		Args:              oneArg,
 		ValidArgsFunction: a.completeJobs,
 	}
 	flags.register(cmd)

@@ -38,7 +38,7 @@ finished_at, failure, warnings, artifacts, rows`) + `
 Keys of a journal entry: time, kind, unit, step, attempt, detail, error
 
 ` + readExits(),
-		Args:              exactArgs(1),
+		Args:              oneArg,
 		ValidArgsFunction: a.completeJobs,
 	}
 	out.register(cmd)

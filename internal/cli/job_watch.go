@@ -20,7 +20,7 @@ those of the operation's own command.
 ` + failureKeysHelp + `
 
 ` + workExits(),
-		Args:              exactArgs(1),
+		Args:              oneArg,
 		ValidArgsFunction: a.completeJobs,
 	}
 	out.register(cmd)

@@ -204,10 +204,11 @@ func (t *tally) line(elapsed time.Duration, width int) string {
 	if bad > 0 {
 		line += fmt.Sprintf(", %d failed", bad)
 	}
-	for _, state := range []string{"running", "waiting"} {
-		if n := counts[state]; n > 0 {
-			line += fmt.Sprintf(", %d %s", n, state)
-		}
+	if n := counts["running"]; n > 0 {
+		line += fmt.Sprintf(", %d running", n)
+	}
+	if n := counts["waiting"]; n > 0 {
+		line += fmt.Sprintf(", %d waiting", n)
 	}
 	line += ", " + output.Short(elapsed)
 	if t.current != "" {

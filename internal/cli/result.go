@@ -21,8 +21,9 @@ func (o *outputFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVarP(&o.name, "output", "o", string(output.Table), "output `format`: "+output.FormatNames())
 	fl.StringVar(&o.file, "write", "", "write the result to `file` instead of stdout; it is complete or not there")
-	var names []string
-	for _, f := range output.Formats() {
+	formats := output.Formats()
+	names := make([]string, 0, len(formats))
+	for _, f := range formats {
 		names = append(names, string(f))
 	}
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))

@@ -76,7 +76,7 @@ func (a *app) runSim(ctx context.Context, opts simOptions) error {
 		}
 	}
 	if len(opts.faults) > 0 {
-		ordered, err := a.orderFaults(dir, opts.faults)
+		ordered, err := a.orderFaults(dir, opts.faults) //nolint:contextcheck // the simulator bounds it
 		if ordered || err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func (a *app) runSim(ctx context.Context, opts simOptions) error {
 	a.remark("%s", simGreeting(fleet))
 	<-ctx.Done()
 	a.remark("stopping")
-	return simError("stop the simulated fleet", fleet.Close())
+	return simError("stop the simulated fleet", fleet.Close()) //nolint:contextcheck // ctx has ended
 }
 
 // orderFaults gives orders to a fleet that runs in dir. Without one it reports
@@ -137,7 +137,7 @@ func fleetWords(devices []sim.DeviceInfo) string {
 	for _, d := range devices {
 		counts[d.Platform]++
 	}
-	var parts []string
+	parts := make([]string, 0, len(counts))
 	for _, platform := range slices.Sorted(maps.Keys(counts)) {
 		parts = append(parts, fmt.Sprintf("%d %s", counts[platform], platform))
 	}
@@ -179,8 +179,9 @@ type faultRow struct {
 }
 
 func (a *app) listFaults(o *outputFlags) error {
-	var list []faultRow
-	for _, f := range sim.Orders() {
+	orders := sim.Orders()
+	list := make([]faultRow, 0, len(orders))
+	for _, f := range orders {
 		list = append(list, faultRow{f.Name, f.Argument, f.Kind, f.Platform, f.Description})
 	}
 	rows, err := output.Rows(list)

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // dir is a directory with a name short enough for Unix sockets.
 func dir(t *testing.T) string {
 	t.Helper()
-	name, err := os.MkdirTemp("", "demo-")
+	name, err := os.MkdirTemp("", "demo-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -134,6 +134,7 @@ func (c Column) cell(rec record, at place) (text string, ok bool) {
 			}
 			return c.join(list), true
 		}
+	default: // printed as it is
 	}
 	return scalar(v), true
 }

@@ -1,32 +1,45 @@
 package output
 
 import (
+	"crypto/rand"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
 
 // WriteFile puts data into a file by way of a temporary name in the same
 // directory, so that whoever reads the file sees all of it or what was there
-// before.
+// before. A link is followed; what is there and no regular file (a device, a
+// directory) is refused, since a rename would take its place.
 func WriteFile(name string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	target, err := filepath.EvalSymlinks(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		target = name
+	case err != nil:
+		return err
+	}
+	if info, err := os.Stat(target); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", name)
+	}
+	tmp := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+"."+rand.Text())
+	// The usual mode, less what the umask takes away.
+	file, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666) //nolint:gosec // results are no secrets; the umask decides
 	if err != nil {
 		return err
 	}
-	_, err = tmp.Write(data)
+	_, err = file.Write(data)
 	if err == nil {
-		err = tmp.Chmod(0o644)
+		err = file.Sync()
 	}
+	err = errors.Join(err, file.Close())
 	if err == nil {
-		err = tmp.Sync()
-	}
-	err = errors.Join(err, tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), name)
+		err = os.Rename(tmp, target)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
+		return errors.Join(err, os.Remove(tmp))
 	}
 	return nil
 }

@@ -34,8 +34,9 @@ func ParseFormat(name string) (Format, error) {
 
 // FormatNames lists the names for help and errors.
 func FormatNames() string {
-	var names []string
-	for _, f := range Formats() {
+	formats := Formats()
+	names := make([]string, 0, len(formats))
+	for _, f := range formats {
 		names = append(names, string(f))
 	}
 	return strings.Join(names, ", ")

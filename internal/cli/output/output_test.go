@@ -255,10 +255,10 @@ func TestYAMLKeepsItsValue(t *testing.T) {
 // TestYAMLReadByPyYAML compares with a reader of YAML 1.1 that is not ours and
 // not in Go: what we leave unquoted must be text there too.
 func TestYAMLReadByPyYAML(t *testing.T) {
-	var docs []any
+	docs := make([]any, 400)
 	gen := document()
-	for seed := range 400 {
-		docs = append(docs, map[string]any{"doc": gen.Example(seed)})
+	for i := range docs {
+		docs[i] = map[string]any{"doc": gen.Example(i)}
 	}
 	var text bytes.Buffer
 	for _, doc := range docs {
@@ -388,6 +388,19 @@ func TestWriteFileLeavesTheOldOneWhenItFails(t *testing.T) {
 	}
 	if err := output.WriteFile(filepath.Join(dir, "taken"), []byte("x")); err == nil {
 		t.Error("a directory was replaced")
+	}
+	link := filepath.Join(t.TempDir(), "link.csv")
+	if err := os.Symlink(name, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := output.WriteFile(link, []byte("third\n")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(name); err != nil || string(got) != "third\n" {
+		t.Errorf("through a link: %q, %v", got, err)
+	}
+	if err := output.WriteFile(os.DevNull, []byte("x")); err == nil {
+		t.Error("a device was replaced")
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -15,15 +15,17 @@ const bytesPerGB = 1_000_000_000
 // exactGB gives bytes as GB without rounding: 1500000000 is "1.5".
 func exactGB(bytes int64) string {
 	sign := ""
-	n := uint64(bytes)
 	if bytes < 0 {
-		sign, n = "-", -n
+		sign = "-"
 	}
-	whole, part := n/bytesPerGB, n%bytesPerGB
+	whole, part := bytes/bytesPerGB, bytes%bytesPerGB
+	// The quotient and the rest of a negative number are negative or zero, and far
+	// from the one number that has no positive.
+	text := sign + strconv.FormatInt(max(whole, -whole), 10)
 	if part == 0 {
-		return sign + strconv.FormatUint(whole, 10)
+		return text
 	}
-	return sign + strconv.FormatUint(whole, 10) + "." + strings.TrimRight(fmt.Sprintf("%09d", part), "0")
+	return text + "." + strings.TrimRight(fmt.Sprintf("%09d", max(part, -part)), "0")
 }
 
 // tableGB gives bytes as GB with one decimal. A size that is there and would
@@ -60,8 +62,8 @@ func clock(seconds float64) string {
 		sign, d = "-", -d
 	}
 	days := d / (24 * time.Hour)
-	d -= days * 24 * time.Hour
-	text := fmt.Sprintf("%02d:%02d:%02d", d/time.Hour, d%time.Hour/time.Minute, d%time.Minute/time.Second)
+	rest := d % (24 * time.Hour)
+	text := fmt.Sprintf("%02d:%02d:%02d", rest/time.Hour, rest%time.Hour/time.Minute, rest%time.Minute/time.Second)
 	if days > 0 {
 		text = fmt.Sprintf("%dd %s", days, text)
 	}
