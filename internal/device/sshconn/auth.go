@@ -104,6 +104,11 @@ func (l *login) who() string {
 func (l *login) tried() string {
 	var tried []string
 	if l.keys {
+		for _, s := range l.signers {
+			if cert, ok := s.PublicKey().(*ssh.Certificate); ok {
+				tried = append(tried, describe(cert))
+			}
+		}
 		tried = append(tried, "the keys")
 	}
 	if l.sent {

@@ -14,6 +14,7 @@ import (
 
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
+	"capfleet/internal/secret"
 )
 
 // Conn is a connection to a device; see device.Conn for the contract.
@@ -22,11 +23,12 @@ import (
 // has confirmed that it is closed: a server that is slow to let go of one would
 // refuse the next.
 type Conn struct {
-	link  *link
-	dev   *device.Device
-	facts device.ConnFacts
-	log   *slog.Logger
-	slots chan struct{} // one element for each session in use
+	link    *link
+	dev     *device.Device
+	facts   device.ConnFacts
+	secrets *secret.Resolver
+	log     *slog.Logger
+	slots   chan struct{} // one element for each session in use
 
 	mu       sync.Mutex
 	closed   bool
@@ -36,9 +38,9 @@ type Conn struct {
 
 var _ device.Conn = (*Conn)(nil)
 
-func newConn(l *link, dev *device.Device, facts device.ConnFacts, log *slog.Logger) *Conn {
+func newConn(l *link, dev *device.Device, facts device.ConnFacts, secrets *secret.Resolver, log *slog.Logger) *Conn {
 	return &Conn{
-		link: l, dev: dev, facts: facts, log: log,
+		link: l, dev: dev, facts: facts, secrets: secrets, log: log,
 		slots:    make(chan struct{}, l.ep.ssh.MaxSessions),
 		sessions: map[*session]struct{}{},
 		shells:   map[*openShell]struct{}{},

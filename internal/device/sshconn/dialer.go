@@ -12,6 +12,7 @@ import (
 
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
+	"capfleet/internal/secret"
 )
 
 // Options of a Dialer. The zero value works.
@@ -25,13 +26,15 @@ type Options struct {
 }
 
 // Dialer connects to devices. It is safe for concurrent use. What it shares
-// between connections are jump hosts, parsed private keys and known_hosts files.
+// between connections are jump hosts, secrets that take time to read, parsed
+// private keys and known_hosts files.
 type Dialer struct {
-	log   *slog.Logger
-	tcp   func(ctx context.Context, network, address string) (net.Conn, error)
-	hops  hops
-	keys  keyCache
-	known knownHostsFiles
+	log     *slog.Logger
+	tcp     func(ctx context.Context, network, address string) (net.Conn, error)
+	hops    hops
+	secrets secret.Resolver
+	keys    keyCache
+	known   knownHostsFiles
 }
 
 var (
@@ -56,10 +59,11 @@ func NewDialer(opts Options) *Dialer {
 	return d
 }
 
-// Close ends the connections to jump hosts and forgets private keys. Close the
-// devices' connections first: those through a jump host are cut.
+// Close ends the connections to jump hosts and forgets secrets and private keys.
+// Close the devices' connections first: those through a jump host are cut.
 func (d *Dialer) Close() error {
 	d.hops.close()
+	d.secrets.Close()
 	d.keys.forget()
 	return nil
 }
@@ -72,7 +76,7 @@ func (d *Dialer) Dial(ctx context.Context, dev *device.Device) (device.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	return newConn(l, dev, facts, d.log), nil
+	return newConn(l, dev, facts, &d.secrets, d.log), nil
 }
 
 // establish resolves the secrets, goes through the chain of jump hosts and logs

@@ -20,4 +20,10 @@
 // or key could not be read; nothing was sent), resolve, dial, jump (a jump host
 // failed; the error names it), handshake, host_key, auth; then session (opening
 // one more), command and sftp.
+//
+// Kinds: a secret that cannot be read is Invalid; a server that could only be
+// talked to with unsafe algorithms is Denied until its device allows them; a
+// connection that does not come about is Unreachable or Timeout, one that ends
+// while it is used Disconnected; everything after which another attempt could
+// lock an account is Auth, also a server that hangs up on a password.
 package sshconn

@@ -99,11 +99,15 @@ func (x *execution) wait(ctx context.Context, stdin io.Reader) (device.ExecResul
 	if !both {
 		return x.result(), c.link.disconnected(x.act, stageCommand)
 	}
-	// Not the link's to wait for: only the caller can end a Read of its own.
-	go feed(s.ch, stdin)
+	if stdin == nil {
+		c.link.spawn(func() { _ = s.ch.CloseWrite() })
+	} else {
+		// Not the link's to wait for: only the caller can end a Read of its own.
+		go feed(s.ch, stdin)
+	}
 
 	err := x.follow(ctx, copied)
-	c.link.spawn(s.stop)
+	c.link.spawn(s.stop) // a formality when the command has ended
 	x.stdout.shut()
 	x.stderr.shut()
 	return x.result(), err
@@ -151,10 +155,9 @@ func (x *execution) follow(ctx context.Context, copied <-chan error) error {
 	}
 }
 
-// interrupted ends a command whose context ended. Copying that is not stuck in a
+// interrupted words the end of ctx; wait stops the command. Copying that is not stuck in a
 // caller's Writer gets a moment to stop, so that the Writer is usually at rest.
 func (x *execution) interrupted(ctx context.Context, copied <-chan error) error {
-	x.conn.link.spawn(x.session.stop)
 	x.stdout.shut()
 	x.stderr.shut()
 	x.rest()
@@ -253,10 +256,8 @@ func feed(ch interface {
 	io.Writer
 	CloseWrite() error
 }, stdin io.Reader) {
-	if stdin != nil {
-		// A command may end without reading everything; its status tells enough.
-		_, _ = io.Copy(onlyWriter{ch}, stdin)
-	}
+	// A command may end without reading everything; its status tells enough.
+	_, _ = io.Copy(onlyWriter{ch}, stdin)
 	_ = ch.CloseWrite()
 }
 

@@ -282,12 +282,14 @@ func TestExecWithoutProofOfCompleteness(t *testing.T) {
 	})
 	t.Run("the connection is cut", func(t *testing.T) {
 		srv := newServer(t)
+		half := &firstWrite{seen: make(chan struct{})}
 		srv.session = func(s *serverSession) {
 			_, _ = s.Write([]byte("half of it"))
+			<-half.seen
 			_ = s.wire.Close()
 		}
 		conn := dial(t, newDialer(t, sshconn.Options{}), srv.start(t).device(t, "probe"))
-		_, err := conn.Exec(t.Context(), device.ExecRequest{Args: []string{"df"}})
+		_, err := conn.Exec(t.Context(), device.ExecRequest{Args: []string{"df"}, Stdout: half})
 		wantFault(t, err, fault.Disconnected, "command", "run df on probe")
 		_, err = conn.Exec(t.Context(), device.ExecRequest{Args: []string{"df"}})
 		wantFault(t, err, fault.Disconnected, "session")

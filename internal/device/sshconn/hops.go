@@ -73,8 +73,9 @@ func (p *hops) acquire(ctx context.Context, chain []device.Hop, knownHosts strin
 		return nil, nil
 	}
 	key := hopKey(chain, knownHosts)
+	ep := hopEndpoint(chain[len(chain)-1], knownHosts)
 	for {
-		h, err := p.join(key, chain, knownHosts)
+		h, fresh, err := p.join(key, chain, knownHosts)
 		if err != nil {
 			return nil, err
 		}
@@ -82,7 +83,6 @@ func (p *hops) acquire(ctx context.Context, chain []device.Hop, knownHosts strin
 		case <-h.ready:
 		case <-ctx.Done():
 			h.release()
-			ep := hopEndpoint(chain[len(chain)-1], knownHosts)
 			return nil, ep.ended(ctx, stageDial)
 		}
 		switch {
@@ -90,21 +90,27 @@ func (p *hops) acquire(ctx context.Context, chain []device.Hop, knownHosts strin
 			err := h.err
 			h.release()
 			return nil, err
-		case h.link.lost():
-			p.drop(h)
-			h.release()
-		default:
+		case !h.link.lost():
 			return h, nil
+		}
+		// It broke since somebody else dialled it: once more. A hop that hangs up
+		// after each login is not asked for ever.
+		err = ep.fail(fault.Unreachable, stageDial, h.link.reason(), "")
+		p.drop(h)
+		h.release()
+		if fresh {
+			return nil, err
 		}
 	}
 }
 
-// join finds or starts the dialling of a hop and counts the caller in.
-func (p *hops) join(key string, chain []device.Hop, knownHosts string) (*hop, error) {
+// join finds or starts the dialling of a hop and counts the caller in. fresh says
+// that this call started it.
+func (p *hops) join(key string, chain []device.Hop, knownHosts string) (h *hop, fresh bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, fault.New(fault.Disconnected, "the dialer is closed")
+		return nil, false, fault.New(fault.Disconnected, "the dialer is closed")
 	}
 	if h := p.open[key]; h != nil {
 		h.users++
@@ -112,11 +118,11 @@ func (p *hops) join(key string, chain []device.Hop, knownHosts string) (*hop, er
 			h.timer.Stop()
 			h.timer = nil
 		}
-		return h, nil
+		return h, false, nil
 	}
 	// Whoever comes first may leave first: the dialling belongs to all who wait.
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &hop{pool: p, key: key, ready: make(chan struct{}), cancel: cancel, users: 1}
+	h = &hop{pool: p, key: key, ready: make(chan struct{}), cancel: cancel, users: 1}
 	if p.open == nil {
 		p.open = map[string]*hop{}
 	}
@@ -132,7 +138,7 @@ func (p *hops) join(key string, chain []device.Hop, knownHosts string) (*hop, er
 			link.close()
 		}
 	})
-	return h, nil
+	return h, true, nil
 }
 
 // settle keeps the outcome of dialling. A failure is shared with those who

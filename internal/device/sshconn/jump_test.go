@@ -268,3 +268,57 @@ func TestDialerCloseEndsHops(t *testing.T) {
 	_, err := d.Dial(t.Context(), dev)
 	wantFault(t, err, fault.Disconnected, "jump", "the dialer is closed")
 }
+
+func TestMuteDeviceBehindAHop(t *testing.T) {
+	bastion, target := newServer(t).start(t), newServer(t)
+	target.wire = mute
+	dev := hopped(t, bastion, target.start(t))
+	dev.SSH.ConnectTimeout = 200 * time.Millisecond
+	_, err := newDialer(t, sshconn.Options{}).Dial(t.Context(), dev)
+	wantFault(t, err, fault.Timeout, "handshake", "connect to probe-1", "no answer within 200ms")
+}
+
+func TestFrozenHop(t *testing.T) {
+	bastion, target := newServer(t).start(t), newServer(t)
+	target.session = func(s *serverSession) {
+		_, _ = s.Write([]byte("started"))
+		s.untilClosed()
+	}
+	dev := hopped(t, bastion, target.start(t))
+	proxy := newFreezer(t, bastion.addr)
+	was := dev.Jump[0].Port
+	dev.Jump[0].Port = sshdtest.PortOf(t, proxy.addr)
+	dev.KnownHosts = fileOf(t, "known_hosts", strings.Replace(read(t, dev.KnownHosts), fmt.Sprint("]:", was), fmt.Sprint("]:", dev.Jump[0].Port), 1))
+	d := newDialer(t, sshconn.Options{})
+	conn := dial(t, d, dev)
+	started := &firstWrite{seen: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	result := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(ctx, device.ExecRequest{Args: []string{"x"}, Stdin: endless{}, Stdout: started, Timeout: -1})
+		result <- err
+	}()
+	<-started.seen
+	close(proxy.frozen)
+
+	late := *dev
+	late.SSH.ConnectTimeout = 200 * time.Millisecond
+	_, err := d.Dial(t.Context(), &late)
+	wantFault(t, err, fault.Timeout, "dial")
+	cancel()
+	soon(t, 100*time.Millisecond, "cancelling behind a frozen hop", func() { wantFault(t, <-result, fault.Canceled, "command") })
+	soon(t, 100*time.Millisecond, "closing behind a frozen hop", func() { _ = conn.Close() })
+	soon(t, 100*time.Millisecond, "closing the dialer", func() { _ = d.Close() })
+}
+
+func TestHopThatHangsUpAfterEachLogin(t *testing.T) {
+	bastion, target := newServer(t), newServer(t).start(t)
+	bastion.afterLogin = func(conn *ssh.ServerConn) { _ = conn.Close() }
+	dev := hopped(t, bastion.start(t), target)
+	_, err := newDialer(t, sshconn.Options{}).Dial(t.Context(), dev)
+	wantFault(t, err, fault.Unreachable, "jump", "lon-bastion")
+	if n := bastion.dialled(); n > 2 {
+		t.Errorf("the bastion was dialled %d times", n)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
@@ -219,7 +220,7 @@ func TestPinWaitsForAnotherProcess(t *testing.T) {
 	select {
 	case err := <-pinned:
 		t.Fatalf("it did not wait: %v", err)
-	default:
+	case <-time.After(100 * time.Millisecond):
 	}
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_UN); err != nil {
 		t.Fatal(err)

@@ -39,6 +39,8 @@ type server struct {
 	wire func(net.Conn) bool
 	// session gets every session with its first request that is no pty-req or env.
 	session func(s *serverSession)
+	// afterLogin gets every connection that has logged in.
+	afterLogin func(*ssh.ServerConn)
 	// refuse rejects session channels.
 	refuse *ssh.OpenChannelError
 	// forward dials for direct-tcpip; nil is the network.
@@ -202,6 +204,9 @@ func (s *server) serve(wire net.Conn) {
 	conn, chans, reqs, err := ssh.NewServerConn(wire, s.config)
 	if err != nil {
 		return
+	}
+	if s.afterLogin != nil {
+		s.afterLogin(conn)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -362,6 +362,39 @@ func TestCloseIsQuickAndFinal(t *testing.T) {
 	wantGone(t, pid.String())
 }
 
+func TestCloseTellsCommandsToEnd(t *testing.T) {
+	srv := newServer(t)
+	signals := make(chan string, 1)
+	srv.session = func(s *serverSession) {
+		_, _ = s.Write([]byte("started"))
+		for r := range s.requests {
+			if r.Type == "signal" {
+				signals <- string(r.Payload[4:])
+			}
+		}
+	}
+	conn := dial(t, newDialer(t, sshconn.Options{}), srv.start(t).device(t, "probe"))
+	started := &firstWrite{seen: make(chan struct{})}
+	result := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(t.Context(), device.ExecRequest{Args: []string{"tcpdump"}, Stdout: started, Timeout: -1})
+		result <- err
+	}()
+	<-started.seen
+	_ = conn.Close()
+	select {
+	case got := <-signals:
+		if got != "TERM" {
+			t.Errorf("signal %q", got)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the command was not told to end")
+	}
+	if err := <-result; err == nil {
+		t.Error("the command ended well")
+	}
+}
+
 func TestHundredOpensAndClosesLeaveNothing(t *testing.T) {
 	srv := newServer(t)
 	srv.session = func(s *serverSession) {
@@ -518,12 +551,17 @@ func newFreezer(t testing.TB, target string) *freezer {
 func TestFrozenDevice(t *testing.T) {
 	srv := newServer(t)
 	srv.session = func(s *serverSession) {
-		if s.kind == "shell" {
+		switch s.kind {
+		case "shell":
 			box(s)
-			return
+		case "subsystem":
+			_, _ = io.ReadFull(s, make([]byte, 9))            // init
+			_, _ = s.Write([]byte{0, 0, 0, 5, 2, 0, 0, 0, 3}) // version 3
+			s.untilClosed()
+		default:
+			_, _ = s.Write([]byte("ready\n"))
+			_, _ = io.Copy(io.Discard, s)
 		}
-		_, _ = s.Write([]byte("ready\n"))
-		_, _ = io.Copy(io.Discard, s)
 	}
 	srv.start(t)
 	proxy := newFreezer(t, srv.addr)
@@ -542,6 +580,10 @@ func TestFrozenDevice(t *testing.T) {
 	ready := &firstWrite{seen: make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	files, err := conn.Files(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
 	running := make(chan error, 1)
 	go func() {
 		// So much input that the connection's own buffers fill and writing blocks.
@@ -550,6 +592,11 @@ func TestFrozenDevice(t *testing.T) {
 	}()
 	<-ready.seen
 	close(proxy.frozen)
+	asking := make(chan error, 1)
+	go func() {
+		_, err := files.Stat("/")
+		asking <- err
+	}()
 
 	short, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer stop()
@@ -565,6 +612,7 @@ func TestFrozenDevice(t *testing.T) {
 	})
 	cancel()
 	soon(t, 100*time.Millisecond, "cancelling the command", func() { wantFault(t, <-running, fault.Canceled, "command") })
+	soon(t, 100*time.Millisecond, "cancelling SFTP", func() { wantFault(t, <-asking, fault.Canceled, "sftp") })
 	soon(t, 100*time.Millisecond, "closing the shell", func() { _ = sh.Close() })
 	soon(t, 100*time.Millisecond, "closing", func() { _ = conn.Close() })
 }

@@ -57,7 +57,7 @@ func (c *Conn) Shell(ctx context.Context, def *device.Definition) (device.Shell,
 		Logger:         c.log,
 	}
 	if ref := c.dev.Credentials.Enable; !ref.IsZero() {
-		opts.Enable = func() (secret.String, error) { return ref.Resolve() }
+		opts.Enable = func(ctx context.Context) (secret.String, error) { return c.secrets.Resolve(ctx, ref) }
 	}
 	sh, err := shell.Open(ctx, &terminal{near, c.link}, def, opts)
 	if err != nil {

@@ -38,12 +38,16 @@ func (s *noteSigner) SignWithAlgorithm(rand io.Reader, data []byte, alg string) 
 }
 
 // prepare resolves an endpoint's secrets. It runs before anything is connected,
-// and what fails here is Invalid: trying again cannot help. The returned func
-// closes the agent's connection.
+// and what fails here is Invalid, as trying again cannot help; only a command that
+// does not end is a Timeout. The returned func closes the agent's connection.
 func (d *Dialer) prepare(ctx context.Context, ep endpoint) (*login, func(), error) {
 	l := &login{ep: ep}
 	invalid := func(err error, next string) error {
-		return ep.fail(fault.Invalid, stageCredentials, fmt.Errorf("credentials %s: %w", ep.creds.Name, err), next)
+		kind := fault.Invalid
+		if errors.Is(err, context.DeadlineExceeded) {
+			kind = fault.Timeout
+		}
+		return ep.fail(kind, stageCredentials, fmt.Errorf("credentials %s: %w", ep.creds.Name, err), next)
 	}
 	if ep.creds.Username == "" {
 		return nil, nil, invalid(errors.New("there is no user name"), "give the credentials a username")
@@ -57,10 +61,24 @@ func (d *Dialer) prepare(ctx context.Context, ep endpoint) (*login, func(), erro
 		if err != nil {
 			return nil, nil, invalid(err, "check the private key and its passphrase in the inventory")
 		}
+		// As OpenSSH's client does: the certificate first, then the key by itself.
+		if !ep.creds.Certificate.IsZero() {
+			certified, err := d.certificate(ctx, ep, signer)
+			if ctx.Err() != nil {
+				return nil, nil, ep.ended(ctx, stageCredentials)
+			}
+			if err != nil {
+				return nil, nil, invalid(err, "check the certificate in the inventory")
+			}
+			signers = append(signers, certified)
+		}
 		signers = append(signers, signer)
 	}
 	if !ep.creds.Password.IsZero() {
-		password, err := ep.creds.Password.Resolve()
+		password, err := d.secrets.Resolve(ctx, ep.creds.Password)
+		if ctx.Err() != nil {
+			return nil, nil, ep.ended(ctx, stageCredentials)
+		}
 		if err != nil {
 			return nil, nil, invalid(err, "provide the password where the inventory says it is")
 		}
@@ -138,13 +156,13 @@ func (s plainSigner) SignWithAlgorithm(rand io.Reader, data []byte, alg string) 
 
 // privateKey gives the signer of the endpoint's key.
 func (d *Dialer) privateKey(ctx context.Context, ep endpoint) (ssh.Signer, error) {
-	pem, err := ep.creds.PrivateKey.Resolve()
+	pem, err := d.secrets.Resolve(ctx, ep.creds.PrivateKey)
 	if err != nil {
 		return nil, err
 	}
 	var passphrase []byte
 	if !ep.creds.Passphrase.IsZero() {
-		p, err := ep.creds.Passphrase.Resolve()
+		p, err := d.secrets.Resolve(ctx, ep.creds.Passphrase)
 		if err != nil {
 			return nil, fmt.Errorf("passphrase: %w", err)
 		}
