@@ -48,14 +48,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	var workers errgroup.Group
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for done := ctx.Done(); done != nil || s.running > 0; {
-		if done != nil {
+	done := ctx.Done()
+	for stopping := false; !stopping || s.running > 0; {
+		if !stopping {
 			e.handOut(work, s, &workers)
 			e.setTimer(timer, s)
 		}
 		select {
 		case <-done:
-			done = nil
+			done, stopping = nil, true
 			stop(ErrStopping)
 		case <-timer.C:
 		case <-e.mail.ready:
