@@ -158,9 +158,14 @@ func TestDemoInterrupted(t *testing.T) {
 
 func TestDemoKeepServesASecondTerminal(t *testing.T) {
 	dir := filepath.Join(shortDir(t), "it's kept")
-	p := startProcess(t, []string{"FLEET_SERVER=/nowhere"}, "demo", "--keep", "--dir", dir, "--devices", "4")
+	p := startProcess(t, []string{"FLEET_SERVER=/nowhere"}, "demo", "--keep", "--dir", dir, "--devices", "8")
 	p.await("go on until Ctrl-C")
-	second := exec.CommandContext(t.Context(), "sh", "-c", `. "$1" && fleetctl device list -o csv && fleetctl command run lon-probe-01 -q -- show version`, "sh", filepath.Join(dir, "fleetctl.env"))
+	p.await("fleetctl job retry 1")
+	second := exec.CommandContext(t.Context(), "sh", "-ec", `. "$1"
+fleetctl device list -o csv
+fleetctl command run lon-probe-01 -q -- show version
+fleetctl sim --dir "$2" --fault lon-probe-05:none
+fleetctl job retry 1`, "sh", filepath.Join(dir, "fleetctl.env"), dir)
 	out, err := second.Output()
 	if err != nil || !bytes.Contains(out, []byte("lon-probe-01,endace_osm")) || !bytes.Contains(out, []byte("Product release")) {
 		t.Errorf("second terminal: %v\n%s", err, out)

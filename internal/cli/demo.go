@@ -70,11 +70,12 @@ func (a *app) runDemo(ctx context.Context, opts demoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.tourReports(ctx, env, f, dir); err != nil {
+	seen, err := a.tourReports(ctx, env, f, dir)
+	if err != nil {
 		return err
 	}
 	if opts.keep {
-		return a.keepDemo(ctx, env, dir)
+		return a.keepDemo(ctx, env, dir, seen)
 	}
 	a.remark(`
 Try next:
@@ -84,13 +85,20 @@ Try next:
 	return nil
 }
 
+// tour is what the demo has shown, for what to try next.
+type tour struct {
+	off string // the device that is switched off; "" for none
+	job string // the first one
+}
+
 // tourReports is the demo itself: what an operator would type, and what comes.
-func (a *app) tourReports(ctx context.Context, env *demo.Env, f fleet, dir string) error {
+func (a *app) tourReports(ctx context.Context, env *demo.Env, f fleet, dir string) (tour, error) {
 	devices := env.Fleet().Devices()
 	a.remark("%s", fleetWords(devices))
-	if off := switchedOff(devices); off != "" {
+	seen := tour{off: switchedOff(devices)}
+	if off := seen.off; off != "" {
 		if err := env.Fleet().Order(off, "down"); err != nil { //nolint:contextcheck // does not block; the fleet has its own context
-			return simError("switch off "+off, err)
+			return seen, simError("switch off "+off, err)
 		}
 		a.remark("%s is switched off on purpose, to show how a failure is named", off)
 	}
@@ -100,8 +108,12 @@ func (a *app) tourReports(ctx context.Context, env *demo.Env, f fleet, dir strin
 	for _, report := range []string{"filesystem", "rotation-file"} {
 		a.remark("\n$ fleetctl report %s", report)
 		file := filepath.Join(dir, report+".csv")
-		if err := a.demoReport(ctx, f, report, file); err != nil {
-			return err
+		job, err := a.demoReport(ctx, f, report, file)
+		if err != nil {
+			return seen, err
+		}
+		if seen.job == "" {
+			seen.job = job
 		}
 		files = append(files, file)
 	}
@@ -109,33 +121,33 @@ func (a *app) tourReports(ctx context.Context, env *demo.Env, f fleet, dir strin
 	for _, file := range files {
 		a.remark("  %s", file)
 	}
-	return nil
+	return seen, nil
 }
 
 // demoReport runs one report as the report command would and writes it as CSV
 // too. Devices that fail are shown and are no failure of the demo, as long as
-// there is a row.
-func (a *app) demoReport(ctx context.Context, f fleet, report, file string) error {
+// there is a row. It gives the job's id.
+func (a *app) demoReport(ctx context.Context, f fleet, report, file string) (string, error) {
 	job, err := a.start(ctx, f, "report", reportSpec{Report: report}, api.Selection{All: true})
 	if err != nil {
-		return err
+		return job.ID, err
 	}
 	res, err := a.await(ctx, f, job)
 	if err != nil {
-		return err
+		return job.ID, err
 	}
 	if err := a.printResults(&outputFlags{name: string(output.Table)}, res); err != nil {
-		return err
+		return job.ID, err
 	}
 	a.reportFailures(res)
 	if len(res.Rows) == 0 {
-		return fault.New(fault.Internal, "the %s report has no rows", report)
+		return job.ID, fault.New(fault.Internal, "the %s report has no rows", report)
 	}
 	var b bytes.Buffer
 	if err := output.Write(&b, output.CSV, reportView(report), res.Rows, nil, output.Screen{}); err != nil {
-		return fault.Wrap(fault.Internal, "write the CSV", err)
+		return job.ID, fault.Wrap(fault.Internal, "write the CSV", err)
 	}
-	return fault.Wrap(fault.Storage, "write the CSV", output.WriteFile(file, b.Bytes()))
+	return job.ID, fault.Wrap(fault.Storage, "write the CSV", output.WriteFile(file, b.Bytes()))
 }
 
 // switchedOff chooses the device that the demo switches off: a probe, so that both

@@ -16,7 +16,7 @@ const envFile = "fleetctl.env"
 
 // keepDemo leaves a demo running until ctx ends and tells a second terminal how
 // to use it.
-func (a *app) keepDemo(ctx context.Context, env *demo.Env, dir string) error {
+func (a *app) keepDemo(ctx context.Context, env *demo.Env, dir string, seen tour) error {
 	file := filepath.Join(dir, envFile)
 	bin, err := linkSelf(dir)
 	if err != nil {
@@ -31,10 +31,13 @@ Fleet and fleetd go on until Ctrl-C. In a second terminal:
   fleetctl device list
   fleetctl report software -o json
   fleetctl command run lon-probe-01 -- show version
-  fleetctl job list
-  fleetctl sim --dir %s --fault lon-probe-01:down
   ssh -F %s lon-probe-01`,
-		shellQuote(file), shellQuote(dir), shellQuote(filepath.Join(dir, "ssh_config")))
+		shellQuote(file), shellQuote(filepath.Join(dir, "ssh_config")))
+	if seen.off != "" {
+		a.remark(`To switch %s on and take it up again:
+  fleetctl sim --dir %s --fault %s:none
+  fleetctl job retry %s`, seen.off, shellQuote(dir), seen.off, seen.job)
+	}
 	select {
 	case <-ctx.Done():
 		a.remark("stopping")
