@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -66,8 +65,7 @@ func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	acknowledged := make(map[string]bool)
 	for round := range 20 {
-		child := exec.CommandContext(t.Context(), os.Args[0], path)
-		child.Env = append(os.Environ(), childEnv+"=write")
+		child := startedAs(t, "write", path)
 		child.Stderr = os.Stderr
 		out, err := child.StdoutPipe()
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -55,8 +54,7 @@ func writeUntilFull(path string) error {
 
 func TestDiskFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	child := exec.CommandContext(t.Context(), os.Args[0], path)
-	child.Env = append(os.Environ(), childEnv+"=full")
+	child := startedAs(t, "full", path)
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
