@@ -81,6 +81,7 @@ var owners = map[string][]string{
 	"github.com/danielgtaylor/huma/v2": {"internal/api"},
 	"github.com/spf13/cobra":           {"internal/cli"},
 	"k8s.io/apimachinery":              {"internal/device/inventory"},
+	"filippo.io/age":                   {"internal/secret"},
 }
 
 type listed struct {

@@ -60,6 +60,9 @@ type Credentials struct {
 	Password   secret.Ref `json:"password,omitzero"`
 	PrivateKey secret.Ref `json:"private_key,omitzero"`
 	Passphrase secret.Ref `json:"passphrase,omitzero"` // of the private key
+	// Certificate is an OpenSSH user certificate of the private key. It is no
+	// secret, but it is renewed like one and so may be in the same places.
+	Certificate secret.Ref `json:"certificate,omitzero"`
 	// Agent uses the SSH agent named by SSH_AUTH_SOCK.
 	Agent bool `json:"agent,omitempty"`
 	// Enable is the password of the platform's enable mode, where it asks for one.

@@ -4,14 +4,12 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"capfleet/internal/secret"
 )
 
 func (s *schema) credentials(name text, n *yaml.Node) *credentials {
 	out := &credentials{name: name}
 	what := "credentials " + quote(name.value)
-	ok := s.mapping(n, what, []string{"username", "password", "private_key", "passphrase", "agent", "enable"}, func(key text, v *yaml.Node) {
+	ok := s.mapping(n, what, []string{"username", "password", "private_key", "passphrase", "certificate", "agent", "enable"}, func(key text, v *yaml.Node) {
 		inner := what + ": " + key.value
 		switch key.value {
 		case "username":
@@ -27,6 +25,8 @@ func (s *schema) credentials(name text, n *yaml.Node) *credentials {
 			out.privateKey = s.secret(v, inner)
 		case "passphrase":
 			out.passphrase = s.secret(v, inner)
+		case "certificate":
+			out.certificate = s.secret(v, inner)
 		case "enable":
 			out.enable = s.secret(v, inner)
 		case "agent":
@@ -44,8 +44,10 @@ func (s *schema) credentials(name text, n *yaml.Node) *credentials {
 	if !has("password") && !has("private_key") && !has("agent") {
 		s.add(name.at, "%s: one of password, private_key and agent is needed", what)
 	}
-	if has("passphrase") && !has("private_key") {
-		s.add(name.at, "%s: a passphrase without a private_key", what)
+	for _, key := range []string{"passphrase", "certificate"} {
+		if has(key) && !has("private_key") {
+			s.add(name.at, "%s: a %s without a private_key", what, key)
+		}
 	}
 	return out
 }
@@ -68,57 +70,4 @@ func checkUsername(name string) string {
 		return "holds a space or a control character"
 	}
 	return ""
-}
-
-// secret reads where a secret is. Nothing that stands in the place of one is
-// ever repeated in an error: it may be the secret.
-func (s *schema) secret(n *yaml.Node, what string) secret.Ref {
-	const wanted = "{env: VARIABLE} or {file: PATH}"
-	at := placeOfNode(n)
-	n = resolve(n)
-	if n.Kind != yaml.MappingNode {
-		s.add(at, "%s must say where the secret is: %s; a secret itself is never written into the inventory", what, wanted)
-		return secret.Ref{}
-	}
-	var ref secret.Ref
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], n.Content[i+1]
-		var into *string
-		switch k.Value {
-		case "env":
-			into = &ref.Env
-		case "file":
-			into = &ref.File
-		default:
-			s.add(placeOfNode(k), "%s: unknown key: %s is expected", what, wanted)
-			return secret.Ref{}
-		}
-		if *into != "" {
-			s.add(placeOfNode(k), "%s: %s is given twice", what, k.Value)
-			return secret.Ref{}
-		}
-		t, ok := s.scalar(v, what+": "+k.Value)
-		if !ok {
-			return secret.Ref{}
-		}
-		if into == &ref.Env && !isVariable(t.value) {
-			s.add(t.at, "%s: env is not the name of an environment variable (letters, digits and _)", what)
-			return secret.Ref{}
-		}
-		*into = t.value
-	}
-	if (ref.Env == "") == (ref.File == "") {
-		s.add(at, "%s: exactly one of env and file is expected: %s", what, wanted)
-		return secret.Ref{}
-	}
-	return ref
-}
-
-func isVariable(name string) bool {
-	for i, r := range name {
-		if r != '_' && !isAlnum(r) || i == 0 && r <= '9' {
-			return false
-		}
-	}
-	return name != ""
 }

@@ -15,7 +15,9 @@
 //	sites:
 //	  NAME: {timezone: IANA name, credentials: NAME, jump: JUMP}
 //	credentials:
-//	  NAME: {username: TEXT, password: SECRET, private_key: SECRET, passphrase: SECRET, agent: true, enable: SECRET}
+//	  NAME:
+//	    {username: TEXT, password: SECRET, private_key: SECRET, passphrase: SECRET, certificate: SECRET,
+//	     agent: true, enable: SECRET}
 //	groups:
 //	  NAME: SETTINGS
 //	devices:
@@ -25,11 +27,21 @@
 // connect_timeout, command_timeout, keepalive, legacy_algorithms) and bmc
 // (protocol, credentials; in a device also address).
 //
-// SECRET is {env: VARIABLE} or {file: PATH}. A secret itself is refused, and the
-// refusal does not repeat it. ADDRESS is host, host:port, [v6]:port or a bare
-// IPv6 address. JUMP is the name of a device, user@host:port, or none. Relative
-// paths start at the folder of the file, and ~/ is the home of the user who
-// reads it.
+// SECRET says where a secret is, in one of these ways:
+//
+//	{env: VARIABLE}
+//	{file: PATH}
+//	{credential: NAME}                   # of systemd, from $CREDENTIALS_DIRECTORY
+//	{age: {file: PATH, identity: PATH}}  # encrypted with age; an age or SSH key opens it
+//	{command: [PROGRAM, ARGUMENT, ...]}  # prints it; never given to a shell
+//
+// A secret itself is refused, and the refusal does not repeat it. PROGRAM is a
+// path when it holds a slash, else it is found in PATH. A certificate is an
+// OpenSSH user certificate of the private_key; it is used only where it is named.
+//
+// ADDRESS is host, host:port, [v6]:port or a bare IPv6 address. JUMP is the name
+// of a device, user@host:port, or none. Relative paths start at the folder of the
+// file, and ~/ is the home of the user who reads it.
 //
 // # Who wins
 //

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"capfleet/internal/fault"
+	"capfleet/internal/secret"
 )
 
 // FuzzLoad: no input panics, every error is of the caller's making, and what is
@@ -23,6 +24,8 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add(string(example))
 	f.Add("version: 1\ndevices: &d [*d]\n")
+	f.Add("version: 1\ncredentials: {default: {username: a, private_key: {age: {file: a, identity: ~/b}}, certificate: {file: c}, enable: {command: [d/e, '']}, password: {credential: f}}}\n" +
+		"devices: [{name: a, address: b, platform: linux}]\n")
 	f.Add("version: 1\ncredentials: {default: {username: a, password: " + canary + "}}\ndevices: [{name: a, address: '::1'}]\n")
 	f.Add("version: 1\ndevices:\n  - name: a\n   address: b\n")
 	f.Add("? [a]\n: {b: c}\n---\n...\n%TAG ! x\n")
@@ -60,6 +63,12 @@ func FuzzLoad(f *testing.F) {
 				peer, err := inv.Device(d.HAPeer)
 				if err != nil || peer == d || peer.HAPeer != d.Name || peer.Platform != d.Platform {
 					t.Fatalf("pair %q and %q: %v", d.Name, d.HAPeer, err)
+				}
+			}
+			for _, ref := range append(secrets(&d.Credentials), certificates(&d.Credentials)...) {
+				if !ref.IsZero() && (ref.Validate() != nil || ref.File != "" && !filepath.IsAbs(ref.File) ||
+					ref.Age != secret.Age{} && (!filepath.IsAbs(ref.Age.File) || !filepath.IsAbs(ref.Age.Identity))) {
+					t.Fatalf("secret %#v: %v", ref, ref.Validate())
 				}
 			}
 			for _, c := range d.Jump {

@@ -152,6 +152,47 @@ devices:
 	}
 }
 
+// Every place a secret can be in, with paths from the folder of the file.
+func TestPlacesOfSecrets(t *testing.T) {
+	t.Parallel()
+	inv := load(t, `
+version: 1
+credentials:
+  default:
+    username: fleet
+    password: {age: {file: secrets/p.age, identity: /etc/age.key}}
+    private_key: {credential: fleet-key}
+    certificate: {file: fleet-cert.pub}
+    passphrase: {command: [bin/show, --entry, fleet/key, "", 012]}
+    enable: {command: [pass, show, enable]}
+devices:
+  - {name: a, platform: linux, address: 192.0.2.1, jump: ops@gate.example.com}
+`)
+	command := func(args ...string) secret.Ref {
+		c, err := secret.NewCommand(args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return secret.Ref{Command: c}
+	}
+	want := device.Credentials{
+		Name: "default", Username: "fleet",
+		Password:    secret.Ref{Age: secret.Age{File: "/inv/secrets/p.age", Identity: "/etc/age.key"}},
+		PrivateKey:  secret.Ref{Credential: "fleet-key"},
+		Certificate: secret.Ref{File: "/inv/fleet-cert.pub"},
+		Passphrase:  command("/inv/bin/show", "--entry", "fleet/key", "", "012"),
+		Enable:      command("pass", "show", "enable"),
+	}
+	d := get(t, inv, "a")
+	if diff := cmp.Diff(want, d.Credentials); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	want.Username, want.Password, want.Enable = "ops", secret.Ref{}, secret.Ref{}
+	if diff := cmp.Diff(want, d.Jump[0].Credentials); diff != "" {
+		t.Errorf("what a jump host outside the inventory is given (-want +got):\n%s", diff)
+	}
+}
+
 // For each setting: the device, its groups, its site, the defaults.
 func TestWhoWins(t *testing.T) {
 	t.Parallel()

@@ -95,19 +95,24 @@ func TestWarnings(t *testing.T) {
 	open := write("open", 0o644)
 	write("closed", 0o600)
 	t.Setenv("INVENTORY_TEST_SET", "x")
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	path := filepath.Join(dir, "inventory.yaml")
 	doc := `
 version: 1
 credentials:
   default: {username: a, password: {env: INVENTORY_TEST_UNSET}, private_key: {file: closed}}
   other: {username: a, password: {file: open}, enable: {env: INVENTORY_TEST_SET}}
-  lost: {username: a, password: {file: missing}}
+  lost: {username: a, password: {file: missing}, enable: {command: [bin/none, x]}}
+  sealed: {username: a, password: {age: {file: a.age, identity: open}}, private_key: {age: {file: b.age, identity: open}}, certificate: {file: open}}
+  renewed: {username: a, private_key: {file: closed}, certificate: {file: gone-cert.pub}, enable: {credential: enable}}
   unused: {username: a, password: {file: not-even-there}}
 devices:
   - {name: a, platform: linux, address: 192.0.2.1}
   - {name: b, platform: linux, address: "192.0.2.1:22", credentials: other}
   - {name: c, platform: linux, address: 192.0.2.1, jump: a}
   - {name: d, platform: linux, address: 192.0.2.4, bmc: {address: 192.0.2.9, credentials: lost}}
+  - {name: e, platform: linux, address: 192.0.2.5, credentials: sealed}
+  - {name: f, platform: linux, address: 192.0.2.6, credentials: renewed}
 `
 	if err := os.WriteFile(path, []byte(doc), 0o600); err != nil {
 		t.Fatal(err)
@@ -119,9 +124,15 @@ devices:
 	want := []string{
 		"devices a and b have one address, 192.0.2.1:22",
 		"known_hosts file " + filepath.Join(dir, "known_hosts") + " does not exist: every device will be refused until its host key is pinned",
+		"systemd credential enable: CREDENTIALS_DIRECTORY is not set: start fleetd from a systemd unit with LoadCredential=enable:PATH",
+		"command " + filepath.Join(dir, "bin", "none") + " cannot be started: no such file or directory",
+		"age identity " + open + " can be read by everybody (mode 0644): chmod 600 it",
+		"age file " + filepath.Join(dir, "a.age") + " does not exist",
+		"age file " + filepath.Join(dir, "b.age") + " does not exist",
 		"secret file " + filepath.Join(dir, "missing") + " does not exist",
 		"secret file " + open + " can be read by everybody (mode 0644): chmod 600 it",
 		"environment variable INVENTORY_TEST_UNSET is not set or empty",
+		"certificate file " + filepath.Join(dir, "gone-cert.pub") + " does not exist",
 	}
 	if diff := cmp.Diff(want, inv.Warnings()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -65,7 +65,7 @@ func TestEachMistake(t *testing.T) {
 		"top level":      {"sites:", "site:", []string{`2:1: the inventory: unknown key "site"; did you mean "sites"?`, `13:11: device "lon-probe-01": site "lon" is not defined`}},
 		"device":         {"    address: 192.0.2.11", "    addresss: 192.0.2.11", []string{`11:5: device "lon-probe-01": address is missing`, `12:5: device "lon-probe-01": unknown key "addresss"; did you mean "address"?`}},
 		"group":          {"probes: {platform:", "probes: {platfomr:", []string{`8:12: group "probes": unknown key "platfomr"; did you mean "platform"?`, `11:11: device "lon-probe-01": no platform: neither the device nor its groups nor the defaults give one`}},
-		"credentials":    {"{username: root,", "{user: root,", []string{`6:3: credentials "key": username is missing`, `6:9: credentials "key": unknown key "user" (known: username, password, private_key, passphrase, agent, enable)`}},
+		"credentials":    {"{username: root,", "{user: root,", []string{`6:3: credentials "key": username is missing`, `6:9: credentials "key": unknown key "user" (known: username, password, private_key, passphrase, certificate, agent, enable)`}},
 		"site":           {"{timezone:", "{tz:", []string{`3:9: site "lon": unknown key "tz" (known: timezone, credentials, jump)`}},
 		"far from all":   {"    site: lon", "    zzzzzzzz: lon", []string{`13:5: device "lon-probe-01": unknown key "zzzzzzzz" (known: name, address, platform, site, groups, labels, credentials, covers, ha_peer, jump, ssh, bmc)`}},
 		"twice in a map": {"    site: lon", "    site: lon\n    site: lon", []string{`14:5: device "lon-probe-01": "site" is given twice, first in line 13`}},
@@ -143,13 +143,24 @@ func TestEachMistake(t *testing.T) {
 		"bmc without password": {"    site: lon", "    bmc: {address: 192.0.2.9, credentials: key}", []string{`13:10: device "lon-probe-01": bmc: credentials "key" have no password, which every BMC needs`}},
 		"bmc address":          {"    site: lon", "    bmc: {credentials: default}", []string{`13:10: device "lon-probe-01": bmc: address is missing`}},
 
-		"username":          {"username: fleet,", `username: "fl eet",`, []string{`5:23: credentials "default": username holds a space or a control character`}},
-		"no way to log in":  {", private_key: {file: ~/.ssh/id}", "", []string{`6:3: credentials "key": one of password, private_key and agent is needed`}},
-		"passphrase alone":  {"private_key: {file: ~/.ssh/id}", "agent: true, passphrase: {env: P}", []string{`6:3: credentials "key": a passphrase without a private_key`}},
-		"env and file":      {"{env: FLEET_PASSWORD}", "{env: A, file: b}", []string{`5:40: credentials "default": password: exactly one of env and file is expected: {env: VARIABLE} or {file: PATH}`}},
-		"neither":           {"{env: FLEET_PASSWORD}", "{}", []string{`5:40: credentials "default": password: exactly one of env and file`}},
-		"env twice":         {"{env: FLEET_PASSWORD}", "{env: A, env: B}", []string{`5:49: credentials "default": password: env is given twice`}},
-		"agent of no value": {"private_key: {file: ~/.ssh/id}", "agent: ssh", []string{`6:32: credentials "key": agent is true or false, not "ssh"`}},
+		"username":             {"username: fleet,", `username: "fl eet",`, []string{`5:23: credentials "default": username holds a space or a control character`}},
+		"no way to log in":     {", private_key: {file: ~/.ssh/id}", "", []string{`6:3: credentials "key": one of password, private_key and agent is needed`}},
+		"passphrase alone":     {"private_key: {file: ~/.ssh/id}", "agent: true, passphrase: {env: P}", []string{`6:3: credentials "key": a passphrase without a private_key`}},
+		"env and file":         {"{env: FLEET_PASSWORD}", "{env: A, file: b}", []string{`5:40: credentials "default": password: exactly one place is expected: {env: VARIABLE}, {file: PATH}, {credential: NAME}, {age: {file: PATH, identity: PATH}} or {command: [PROGRAM, ARGUMENT]}`}},
+		"neither":              {"{env: FLEET_PASSWORD}", "{}", []string{`5:40: credentials "default": password: exactly one place`}},
+		"certificate alone":    {"private_key: {file: ~/.ssh/id}", "agent: true, certificate: {file: c}", []string{`6:3: credentials "key": a certificate without a private_key`}},
+		"file and command":     {"{env: FLEET_PASSWORD}", "{file: a, command: [b]}", []string{`5:40: credentials "default": password: exactly one place`}},
+		"age without identity": {"{env: FLEET_PASSWORD}", "{age: {file: a.age}}", []string{`5:46: credentials "default": password: age needs both: {file: PATH, identity: PATH}`}},
+		"age as text":          {"{env: FLEET_PASSWORD}", "{age: a.age}", []string{`5:46: credentials "default": password: age must say which file and what opens it: {file: PATH, identity: PATH}`}},
+		"age with a slip":      {"{env: FLEET_PASSWORD}", "{age: {file: a, key: b}}", []string{`5:56: credentials "default": password: age: unknown key: {file: PATH, identity: PATH} is expected`}},
+		"command as text":      {"{env: FLEET_PASSWORD}", "{command: pass show x}", []string{`5:50: credentials "default": password: command must be a list, [PROGRAM, ARGUMENT, ...]: it is not given to a shell`}},
+		"command of nothing":   {"{env: FLEET_PASSWORD}", "{command: []}", []string{`5:50: credentials "default": password: command: the command has no program`}},
+		"command of no name":   {"{env: FLEET_PASSWORD}", `{command: ["", a]}`, []string{`5:50: credentials "default": password: command: the command has no program`}},
+		"command with null":    {"{env: FLEET_PASSWORD}", `{command: [a, ~]}`, []string{`5:54: credentials "default": password: command: each argument is text (quote what YAML takes for something else)`}},
+		"command with NUL":     {"{env: FLEET_PASSWORD}", `{command: [a, "b\0c"]}`, []string{`5:50: credentials "default": password: command: an argument of the command is not text`}},
+		"credential as path":   {"{env: FLEET_PASSWORD}", "{credential: ../x}", []string{`5:53: credentials "default": password: credential: that is not the name of a systemd credential (a file name of printable ASCII without / \ : and spaces)`}},
+		"env twice":            {"{env: FLEET_PASSWORD}", "{env: A, env: B}", []string{`5:49: credentials "default": password: env is given twice`}},
+		"agent of no value":    {"private_key: {file: ~/.ssh/id}", "agent: ssh", []string{`6:32: credentials "key": agent is true or false, not "ssh"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -180,6 +191,7 @@ func TestSecretsAreRefusedAndNotRepeated(t *testing.T) {
 		canary, `"` + canary + `"`, "!vault " + canary, "!" + canary, "*" + canary, "[" + canary + "]", "{" + canary + "}", "{" + canary + ": x}",
 		"{value: " + canary + "}", "{env: " + canary + "!}", "|\n      " + canary, "{env: [" + canary + "]}", "@" + canary, "%" + canary, "'" + canary, `"\q` + canary,
 		"{env: X, " + canary + "}", "{env: X}: " + canary, "- " + canary, "&" + canary, canary + ": " + canary, "{file: {" + canary + ": 1}}",
+		"{command: " + canary + "}", "{command: [{" + canary + ": x}]}", "{age: " + canary + "}", "{age: {" + canary + ": x}}", "{credential: /" + canary + "}", "{command: [\"\\0\", " + canary + "]}", "{file: x, command: [" + canary + "]}",
 		"? " + canary, "`" + canary, "]" + canary, canary + "\n" + canary, "{env: X" + canary, "[[" + canary,
 	} {
 		doc := strings.Replace(base, "{username: fleet, password: {env: FLEET_PASSWORD}}", "\n    username: fleet\n    password: "+form, 1)
@@ -196,7 +208,7 @@ func TestSecretsAreRefusedAndNotRepeated(t *testing.T) {
 		}
 	}
 	bad := problemsOf(t, strings.Replace(base, "{env: FLEET_PASSWORD}", canary, 1))
-	const want = `credentials "default": password must say where the secret is: {env: VARIABLE} or {file: PATH}; a secret itself is never written into the inventory`
+	const want = `credentials "default": password must say where the secret is: {env: VARIABLE}, {file: PATH}, {credential: NAME}, {age: {file: PATH, identity: PATH}} or {command: [PROGRAM, ARGUMENT]}; a secret itself is never written into the inventory`
 	if len(bad.Problems) != 1 || bad.Problems[0].Text != want {
 		t.Errorf("got %v", bad)
 	}

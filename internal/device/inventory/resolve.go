@@ -160,13 +160,14 @@ func (r *resolver) credentials(c *credentials) device.Credentials {
 		return abs
 	}
 	return device.Credentials{
-		Name:       c.name.value,
-		Username:   c.username,
-		Password:   at(c.password),
-		PrivateKey: at(c.privateKey),
-		Passphrase: at(c.passphrase),
-		Agent:      c.agent,
-		Enable:     at(c.enable),
+		Name:        c.name.value,
+		Username:    c.username,
+		Password:    at(c.password),
+		PrivateKey:  at(c.privateKey),
+		Passphrase:  at(c.passphrase),
+		Certificate: at(c.certificate),
+		Agent:       c.agent,
+		Enable:      at(c.enable),
 	}
 }
 
@@ -411,9 +412,9 @@ func (r *resolver) hops(name string) []device.Hop {
 	return out
 }
 
-// outsideHop is a jump host that is no device: it is given the key and the agent
-// of the device that names it, and neither its password nor its leave to use old
-// algorithms.
+// outsideHop is a jump host that is no device: it is given the key, with its
+// certificate, and the agent of the device that names it, and neither its password
+// nor its leave to use old algorithms.
 func (r *resolver) outsideHop(d *device.Device, written, user, address string) device.Hop {
 	host, port, _ := parseAddress(address, defaultPort)
 	ssh := d.SSH
@@ -423,11 +424,12 @@ func (r *resolver) outsideHop(d *device.Device, written, user, address string) d
 		Host: host,
 		Port: port,
 		Credentials: device.Credentials{
-			Name:       d.Credentials.Name,
-			Username:   user,
-			PrivateKey: d.Credentials.PrivateKey,
-			Passphrase: d.Credentials.Passphrase,
-			Agent:      d.Credentials.Agent,
+			Name:        d.Credentials.Name,
+			Username:    user,
+			PrivateKey:  d.Credentials.PrivateKey,
+			Passphrase:  d.Credentials.Passphrase,
+			Certificate: d.Credentials.Certificate,
+			Agent:       d.Credentials.Agent,
 		},
 		SSH: ssh,
 	}

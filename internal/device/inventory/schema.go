@@ -68,10 +68,10 @@ type (
 		settings settings // credentials and jump
 	}
 	credentials struct {
-		name                                     text
-		username                                 string
-		password, privateKey, passphrase, enable secret.Ref
-		agent                                    bool
+		name                                                  text
+		username                                              string
+		password, privateKey, passphrase, certificate, enable secret.Ref
+		agent                                                 bool
 	}
 	group struct {
 		name     text

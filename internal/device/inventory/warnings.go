@@ -18,30 +18,43 @@ import (
 // Warnings tells what is not wrong with the file but will stop work or is
 // unsafe: secrets that are not there or that everybody can read, host keys that
 // nobody has pinned yet, one address under two names. It looks at the files and
-// the environment each time it is called, and reads no secret. A line a warning,
-// always in the same order.
+// the environment each time it is called, reads no secret and starts no program. A
+// line a warning, always in the same order.
 func (inv *Inventory) Warnings() []string {
 	out := inv.sharedAddresses()
 	if _, err := os.Stat(inv.knownHosts); errors.Is(err, fs.ErrNotExist) && len(inv.devices) > 0 {
 		out = append(out, fmt.Sprintf("known_hosts file %s does not exist: every device will be refused until its host key is pinned", inv.knownHosts))
 	}
-	for _, ref := range inv.secrets() {
-		if ref.Env != "" {
-			if os.Getenv(ref.Env) == "" {
-				out = append(out, fmt.Sprintf("%s is not set or empty", ref))
+	seen := map[string]bool{} // one identity opens many files
+	for _, ref := range inv.references(secrets) {
+		for _, w := range ref.Warnings() {
+			if !seen[w] {
+				seen[w] = true
+				out = append(out, w)
 			}
-		} else if err := ref.Permissions(); err != nil {
-			out = append(out, err.Error())
+		}
+	}
+	for _, ref := range inv.references(certificates) {
+		// A certificate is no secret: that everybody can read its file is as it should be.
+		if _, err := os.Stat(ref.File); ref.File != "" && errors.Is(err, fs.ErrNotExist) {
+			out = append(out, "certificate "+ref.String()+" does not exist")
 		}
 	}
 	return out
 }
 
-// secrets gives every secret that a device or a jump host needs, each once.
-func (inv *Inventory) secrets() []secret.Ref {
+func secrets(c *device.Credentials) []secret.Ref {
+	return []secret.Ref{c.Password, c.PrivateKey, c.Passphrase, c.Enable}
+}
+
+func certificates(c *device.Credentials) []secret.Ref { return []secret.Ref{c.Certificate} }
+
+// references gives what of the credentials that a device or a jump host needs,
+// each once, always in the same order.
+func (inv *Inventory) references(what func(*device.Credentials) []secret.Ref) []secret.Ref {
 	all := map[secret.Ref]bool{}
 	add := func(c *device.Credentials) {
-		for _, ref := range []secret.Ref{c.Password, c.PrivateKey, c.Passphrase, c.Enable} {
+		for _, ref := range what(c) {
 			if !ref.IsZero() {
 				all[ref] = true
 			}
@@ -57,7 +70,9 @@ func (inv *Inventory) secrets() []secret.Ref {
 		}
 	}
 	return slices.SortedFunc(maps.Keys(all), func(a, b secret.Ref) int {
-		return cmp.Or(cmp.Compare(a.Env, b.Env), cmp.Compare(a.File, b.File))
+		return cmp.Or(cmp.Compare(a.Env, b.Env), cmp.Compare(a.File, b.File),
+			cmp.Compare(a.Age.File, b.Age.File), cmp.Compare(a.Age.Identity, b.Age.Identity),
+			cmp.Compare(a.Command, b.Command), cmp.Compare(a.Credential, b.Credential))
 	})
 }
 

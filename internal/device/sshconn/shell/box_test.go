@@ -2,6 +2,7 @@ package shell_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -253,7 +254,7 @@ func run(t *testing.T, sh device.Shell, cmd device.Command) device.Output {
 }
 
 func withEnable(o shell.Options, password string) shell.Options {
-	o.Enable = func() (secret.String, error) { return secret.New(password), nil }
+	o.Enable = func(context.Context) (secret.String, error) { return secret.New(password), nil }
 	return o
 }
 

@@ -23,8 +23,9 @@ type Options struct {
 	// Device names the device in errors and log records.
 	Device string
 	// Enable gives the enable password; nil where the device has none. It is called
-	// only when the device asks, and its result is not kept.
-	Enable func() (secret.String, error)
+	// only when the device asks, with the context of the call that made it ask, and
+	// its result is not kept.
+	Enable func(context.Context) (secret.String, error)
 	// CommandTimeout is the time for a command that has none of its own, and for
 	// the login altogether; 0 is device.DefaultSSH's.
 	CommandTimeout time.Duration
@@ -132,7 +133,6 @@ func (s *Shell) enter(mode string) error {
 	before := s.term.terms
 	defer func() { s.term.terms = before }()
 	s.term.terms.step, s.term.terms.confirm, s.term.terms.limit = true, false, maxLoginText
-	s.term.terms.secret = s.opts.Enable
 	err := s.drv.AcquirePriv(mode)
 	if errors.Is(err, util.ErrPrivilegeError) {
 		return &fault.Error{Kind: fault.Refused, Act: "enter mode " + mode, Stage: "mode", Err: err}
@@ -226,6 +226,9 @@ func (s *Shell) within(ctx context.Context, limit time.Duration, t terms, fn fun
 	release := context.AfterFunc(ctx, s.abort)
 	defer release()
 
+	if s.opts.Enable != nil {
+		t.secret = func() (secret.String, error) { return s.opts.Enable(ctx) }
+	}
 	t.done = ctx.Done()
 	s.term.terms = t
 	err := fn()
