@@ -3,8 +3,8 @@ package jobs
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
-	"time"
 
 	"capfleet/internal/fault"
 )
@@ -80,7 +80,10 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 			return err
 		}
 		canceled := c.job.CanceledAt != nil
-		again := !canceled && !stopping && e.again(tasks, endings)
+		tries, again := e.again(tasks, endings)
+		if again && !canceled && !stopping {
+			how.until = c.now.Add(e.retry.delay(tries)) // one time for the unit
+		}
 		for _, t := range tasks {
 			end := endings[t.Device]
 			t.Warnings = end.Warnings
@@ -101,11 +104,8 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 				how.again = true
 			case again:
 				to, by = Waiting, Scheduler
-				var wait time.Duration
-				t.Reason, wait = e.backOff(t.Attempt-t.Base, t.Failure)
-				if until := c.now.Add(wait); until.After(how.until) {
-					how.until = until
-				}
+				t.Reason = fmt.Sprintf("attempt %d of %d failed: %s", t.Attempt-t.Base, e.retry.Attempts, end.Failure.Message)
+				t.Until = &how.until
 				how.again = true
 			}
 			if err := c.conclude(t, end, to, by); err != nil {
@@ -119,19 +119,19 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 
 // again decides whether a unit is begun again by itself: when each of its failed
 // tasks may pass and has attempts left. One that cannot pass settles the unit,
-// since its devices are worked on together.
-func (e *Engine) again(tasks []*taskRecord, endings map[string]ending) bool {
-	failed := 0
+// since its devices are worked on together. Tries is how many attempts failed.
+func (e *Engine) again(tasks []*taskRecord, endings map[string]ending) (tries int, again bool) {
 	for _, t := range tasks {
 		end := endings[t.Device]
 		if end.State != Failed && end.State != Canceled {
 			continue
 		}
-		if failed++; !end.Failure.Kind.Retryable() || t.Attempt-t.Base >= e.retry.Attempts {
-			return false
+		if !end.Failure.Kind.Retryable() || t.Attempt-t.Base >= e.retry.Attempts {
+			return 0, false
 		}
+		tries = max(tries, t.Attempt-t.Base)
 	}
-	return failed > 0
+	return tries, tries > 0
 }
 
 // held gives the tasks of a claim, if it still holds.

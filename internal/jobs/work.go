@@ -3,7 +3,6 @@ package jobs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime/debug"
 	"time"
 
@@ -165,9 +164,4 @@ func failAll(devices []string, err error) Result {
 			Kind: fault.KindOf(err), Message: err.Error()}}
 	}
 	return Result{Tasks: tasks}
-}
-
-// backOff describes the next attempt of a unit after a failed one.
-func (e *Engine) backOff(tries int, failure *Failure) (reason string, wait time.Duration) {
-	return fmt.Sprintf("attempt %d of %d failed: %s", tries, e.retry.Attempts, failure.Message), e.retry.delay(tries)
 }
