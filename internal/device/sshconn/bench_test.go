@@ -17,6 +17,7 @@ import (
 // same through the bare library (which checks no host key).
 func BenchmarkConnect(b *testing.B) {
 	start := func(b *testing.B) *server {
+		b.Helper()
 		srv := newServer(b)
 		srv.session = func(s *serverSession) {
 			_, _ = s.Write([]byte("ok\n"))
@@ -25,6 +26,7 @@ func BenchmarkConnect(b *testing.B) {
 		return srv.start(b)
 	}
 	run := func(b *testing.B, once func() error) {
+		b.Helper()
 		b.ResetTimer()
 		var wg sync.WaitGroup
 		places := make(chan struct{}, 64)

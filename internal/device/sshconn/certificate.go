@@ -12,26 +12,28 @@ import (
 )
 
 // certificate gives a signer that presents the endpoint's certificate
-// (PROTOCOL.certkeys of OpenSSH) and signs with key. A certificate that no server
-// could accept now is an error here, because a server says no more than that it
-// refuses. It is read again for each connection, as short-lived ones are renewed
-// under fleetd's feet.
-func (d *Dialer) certificate(ctx context.Context, ep endpoint, key ssh.Signer) (ssh.Signer, error) {
-	place := ep.creds.Certificate
-	line, err := d.secrets.Resolve(ctx, place)
+// (PROTOCOL.certkeys of OpenSSH) and signs with its private key, the one in keys.
+// A certificate that no server could accept now is an error here, because a server
+// says no more than that it refuses. It is read for each connection, as
+// short-lived ones are renewed while fleetd runs.
+func (d *Dialer) certificate(ctx context.Context, ep endpoint, keys []ssh.Signer) (ssh.Signer, error) {
+	if len(keys) == 0 {
+		return nil, errors.New("there is a certificate without a private_key")
+	}
+	line, err := d.secrets.Resolve(ctx, ep.creds.Certificate)
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	cert, err := parseCertificate([]byte(line.Reveal()))
 	if err == nil {
-		err = checkCertificate(cert, key.PublicKey(), time.Now())
+		err = checkCertificate(cert, keys[0].PublicKey(), time.Now())
+	}
+	var signer ssh.Signer
+	if err == nil {
+		signer, err = ssh.NewCertSigner(cert, keys[0])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("certificate in %s: %w", place, err)
-	}
-	signer, err := ssh.NewCertSigner(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("certificate in %s cannot be used with the private key: %w", place, err)
+		return nil, fmt.Errorf("certificate in %s: %w", ep.creds.Certificate, err)
 	}
 	return signer, nil
 }
@@ -80,5 +82,5 @@ func describe(cert *ssh.Certificate) string {
 	if len(cert.ValidPrincipals) > 0 {
 		principals = "principals " + strings.Join(cert.ValidPrincipals, ", ")
 	}
-	return foreign(fmt.Sprintf("the certificate (%s; CA %s)", principals, ssh.FingerprintSHA256(cert.SignatureKey)))
+	return foreign(fmt.Sprintf("the certificate (CA %s; %s)", ssh.FingerprintSHA256(cert.SignatureKey), principals))
 }

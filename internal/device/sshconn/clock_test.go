@@ -97,7 +97,7 @@ func (n *network) dial(_ context.Context, _, address string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: io.ErrClosedPipe}
 	}
 	up, down := newWire(), newWire()
-	s.wg.Go(func() { s.serve(&memConn{in: up, out: down}) })
+	s.wg.Go(func() { s.serve(&memConn{in: up, out: down}) }) //nolint:contextcheck // a server has no caller
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.last = &memConn{in: down, out: up}
@@ -128,6 +128,7 @@ const alone = "192.0.2.1:22"
 
 func TestKeepaliveEndsADeadConnection(t *testing.T) {
 	inBubble(t, []string{alone}, func(t *testing.T, n *network, d *sshconn.Dialer) {
+		t.Helper()
 		srv := n.servers[alone]
 		srv.prepare()
 		srv.session = func(s *serverSession) { s.untilClosed() }
@@ -156,6 +157,7 @@ func TestKeepaliveEndsADeadConnection(t *testing.T) {
 
 func TestKeepaliveKeepsAnIdleConnection(t *testing.T) {
 	inBubble(t, []string{alone}, func(t *testing.T, n *network, d *sshconn.Dialer) {
+		t.Helper()
 		srv := n.servers[alone]
 		srv.prepare()
 		srv.session = func(s *serverSession) { s.exit(0) }
@@ -176,6 +178,7 @@ func TestKeepaliveKeepsAnIdleConnection(t *testing.T) {
 
 func TestDataIsASignOfLife(t *testing.T) {
 	inBubble(t, []string{alone}, func(t *testing.T, n *network, d *sshconn.Dialer) {
+		t.Helper()
 		srv := n.servers[alone]
 		srv.prepare()
 		srv.deaf = true
@@ -223,6 +226,7 @@ func (c counter) Write(p []byte) (int, error) {
 func TestIdleHopIsClosed(t *testing.T) {
 	const bastion, target = "192.0.2.1:22", "192.0.2.2:22"
 	inBubble(t, []string{bastion, target}, func(t *testing.T, n *network, d *sshconn.Dialer) {
+		t.Helper()
 		b, s := n.servers[bastion], n.servers[target]
 		b.prepare()
 		s.prepare()
@@ -257,6 +261,7 @@ func TestIdleHopIsClosed(t *testing.T) {
 func TestRefusedHopIsAskedAgainLater(t *testing.T) {
 	const bastion, target = "192.0.2.1:22", "192.0.2.2:22"
 	inBubble(t, []string{bastion, target}, func(t *testing.T, n *network, d *sshconn.Dialer) {
+		t.Helper()
 		b, s := n.servers[bastion], n.servers[target]
 		var locked atomic.Bool
 		locked.Store(true)

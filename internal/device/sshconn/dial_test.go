@@ -161,7 +161,7 @@ func TestHostKeyIsProvenBeforeAnyCredential(t *testing.T) {
 		},
 		"changed": {
 			func(s *server) string { return "\n" + xknownhosts.Line([]string{s.addr}, other.PublicKey()) + "\n" },
-			[]string{"CHANGED", ":2 has ssh-ed25519 " + ssh.FingerprintSHA256(other.PublicKey()), "fleetctl device trust probe-1"},
+			[]string{"CHANGED", ":2 has ssh-ed25519 " + ssh.FingerprintSHA256(other.PublicKey()), "fleetctl device trust --replace probe-1"},
 		},
 		"revoked": {
 			func(s *server) string {
@@ -339,6 +339,7 @@ func TestKeyAndPasswordTogether(t *testing.T) {
 
 func TestOldAlgorithmsAreAskedFor(t *testing.T) {
 	sha1Only := func(t *testing.T) *server {
+		t.Helper()
 		srv := newServer(t)
 		rsaKey := newRSAKey(t).(ssh.AlgorithmSigner)
 		old, err := ssh.NewSignerWithAlgorithms(rsaKey, []string{ssh.KeyAlgoRSA})
@@ -349,11 +350,13 @@ func TestOldAlgorithmsAreAskedFor(t *testing.T) {
 		return srv
 	}
 	oldKex := func(t *testing.T) *server {
+		t.Helper()
 		srv := newServer(t)
 		srv.config.KeyExchanges = []string{ssh.InsecureKeyExchangeDH14SHA1}
 		return srv
 	}
 	oldCipher := func(t *testing.T) *server {
+		t.Helper()
 		srv := newServer(t)
 		srv.config.Ciphers = []string{ssh.InsecureCipherAES128CBC}
 		return srv

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -158,6 +159,11 @@ func ctxError(ctx context.Context) *fault.Error {
 		return &fault.Error{Kind: kinded.Kind, Err: cause}
 	}
 	return &fault.Error{Kind: fault.Canceled, Err: cause}
+}
+
+// wireInt is a small number as the protocol has it.
+func wireInt(n int) uint32 {
+	return uint32(min(max(n, 0), math.MaxUint16))
 }
 
 // maxForeign bounds text of the other side inside an error.

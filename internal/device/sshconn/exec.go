@@ -123,7 +123,7 @@ func (x *execution) follow(ctx context.Context, copied <-chan error) error {
 				return x.copyFailure(err)
 			}
 		case <-ctx.Done():
-			return x.interrupted(ctx, copied)
+			return x.interrupted(ctx)
 		case <-c.link.done:
 			return c.link.disconnected(x.act, stageCommand)
 		}
@@ -157,7 +157,7 @@ func (x *execution) follow(ctx context.Context, copied <-chan error) error {
 
 // interrupted words the end of ctx; wait stops the command. Copying that is not stuck in a
 // caller's Writer gets a moment to stop, so that the Writer is usually at rest.
-func (x *execution) interrupted(ctx context.Context, copied <-chan error) error {
+func (x *execution) interrupted(ctx context.Context) error {
 	x.stdout.shut()
 	x.stderr.shut()
 	x.rest()

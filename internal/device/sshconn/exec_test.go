@@ -106,13 +106,13 @@ func TestExecCancelEndsTheCommandOnly(t *testing.T) {
 }
 
 // wantGone waits for the talker that printed text to be gone.
-func wantGone(t testing.TB, text string) {
-	t.Helper()
+func wantGone(tb testing.TB, text string) {
+	tb.Helper()
 	process, _, _ := strings.Cut(text, "\n")
 	if _, err := strconv.Atoi(process); err != nil {
-		t.Fatalf("no process number: %q", text)
+		tb.Fatalf("no process number: %q", text)
 	}
-	eventually(t, "the command ends", func() bool {
+	eventually(tb, "the command ends", func() bool {
 		_, err := os.Stat("/proc/" + process)
 		return errors.Is(err, os.ErrNotExist)
 	})
@@ -156,8 +156,8 @@ func (w *firstWrite) Write(p []byte) (int, error) {
 }
 
 // eventually polls for something that another process does.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(5 * time.Second)
@@ -165,7 +165,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Errorf("%s: not within 5 s", what)
+			tb.Errorf("%s: not within 5 s", what)
 			return
 		}
 	}

@@ -18,10 +18,10 @@ import (
 // context it was opened with, and calls under way end with it.
 type files struct {
 	conn    *Conn
-	ctx     context.Context
 	client  *sftp.Client
 	session *session
 	unwatch func() bool
+	ended   func() *fault.Error // why the context ended; nil before
 
 	once sync.Once
 	shut chan struct{}
@@ -32,7 +32,12 @@ type files struct {
 // its kind (Canceled or Timeout) and the session is closed.
 func (c *Conn) Files(ctx context.Context) (device.Files, error) {
 	const act = "open SFTP"
-	f := &files{conn: c, ctx: ctx, shut: make(chan struct{})}
+	f := &files{conn: c, shut: make(chan struct{}), ended: func() *fault.Error {
+		if ctx.Err() == nil {
+			return nil
+		}
+		return ctxError(ctx)
+	}}
 	s, err := c.open(ctx, act, func(s *session) error {
 		if err := s.request("subsystem", struct{ Name string }{"sftp"}); err != nil {
 			return err
@@ -139,8 +144,7 @@ func ask[T any](f *files, verb, name string, call func() (T, error)) (T, error) 
 
 // over is the error of a call on a session that ended.
 func (f *files) over(act string) error {
-	if f.ctx.Err() != nil {
-		end := ctxError(f.ctx)
+	if end := f.ended(); end != nil {
 		return &fault.Error{Kind: end.Kind, Act: act, Device: f.conn.dev.Name, Stage: stageFiles, Err: end.Err}
 	}
 	if f.conn.link.lost() {

@@ -75,7 +75,7 @@ func (p *hops) acquire(ctx context.Context, chain []device.Hop, knownHosts strin
 	key := hopKey(chain, knownHosts)
 	ep := hopEndpoint(chain[len(chain)-1], knownHosts)
 	for {
-		h, fresh, err := p.join(key, chain, knownHosts)
+		h, fresh, err := p.join(key, chain, knownHosts) //nolint:contextcheck // dialling belongs to all who wait for it
 		if err != nil {
 			return nil, err
 		}
@@ -261,7 +261,7 @@ type directTCPIP struct {
 // dial opens a TCP connection from the jump host.
 func (h *hop) dial(ctx context.Context, ep endpoint) (net.Conn, error) {
 	through := h.link.ep
-	payload := ssh.Marshal(directTCPIP{ep.host, uint32(ep.portOrDefault()), "127.0.0.1", 0})
+	payload := ssh.Marshal(directTCPIP{ep.host, wireInt(ep.portOrDefault()), "127.0.0.1", 0})
 	ch, reqs, err := h.link.openChannel(ctx, "direct-tcpip", payload, func() {})
 	if ctx.Err() != nil {
 		if err == nil {

@@ -66,7 +66,7 @@ func (ep endpoint) hostKeyFault(err *hostKeyError) *fault.Error {
 	case ep.name == "":
 		next = "compare the fingerprint with the host's own, then add its key to " + err.path
 	case err.reason == keyChanged:
-		next = "if the change is expected, compare the fingerprint with the host's own and run `fleetctl device trust " + ep.name + "`"
+		next = "if the change is expected, compare the fingerprint with the host's own and run `fleetctl device trust --replace " + ep.name + "`"
 	default:
 		next = "compare the fingerprint with the host's own, then run `fleetctl device trust " + ep.name + "`"
 	}

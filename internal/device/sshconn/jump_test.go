@@ -72,52 +72,38 @@ func TestJumpThroughRealSSHD(t *testing.T) {
 
 func TestJumpFailuresNameTheHop(t *testing.T) {
 	bastion, target := newServer(t).start(t), newServer(t).start(t)
-	base := func(t *testing.T) *device.Device {
-		dev := target.device(t, "probe-1")
-		b := bastion.device(t, "bastion")
-		dev.Jump = []device.Hop{{Name: "lon-bastion", Host: b.Host, Port: b.Port, Credentials: b.Credentials, SSH: b.SSH}}
-		both, err := os.ReadFile(b.KnownHosts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		own, err := os.ReadFile(dev.KnownHosts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dev.KnownHosts = fileOf(t, "known_hosts", string(both)+string(own))
-		return dev
-	}
+	wrong, targetOnly, bastionOnly := passwordOf(t, "wrong"), target.knownHosts(t), bastion.knownHosts(t)
 	tests := map[string]struct {
-		change func(*testing.T, *device.Device)
+		change func(*device.Device)
 		kind   fault.Kind
 		stage  string
 		text   []string
 	}{
-		"password refused": {func(t *testing.T, d *device.Device) { d.Jump[0].Credentials = passwordOf(t, "wrong") },
+		"password refused": {func(d *device.Device) { d.Jump[0].Credentials = wrong },
 			fault.Auth, "jump", []string{"connect to probe-1: connect to jump host lon-bastion: user fleet", "asked again after 1m0s"}},
-		"unknown host key": {func(t *testing.T, d *device.Device) { d.KnownHosts = target.knownHosts(t) },
+		"unknown host key": {func(d *device.Device) { d.KnownHosts = targetOnly },
 			fault.HostKey, "jump", []string{"jump host lon-bastion", "fleetctl device trust lon-bastion"}},
-		"unknown host key of a hop that is no device": {func(t *testing.T, d *device.Device) {
-			d.KnownHosts = target.knownHosts(t)
+		"unknown host key of a hop that is no device": {func(d *device.Device) {
+			d.KnownHosts = targetOnly
 			d.Jump[0].Name = "fleet@127.0.0.1:22"
 		}, fault.HostKey, "jump", []string{"jump host fleet@127.0.0.1:22", "then add its key to"}},
-		"secret missing": {func(t *testing.T, d *device.Device) { d.Jump[0].Credentials.Password.File = "/nonexistent/pw" },
+		"secret missing": {func(d *device.Device) { d.Jump[0].Credentials.Password.File = "/nonexistent/pw" },
 			fault.Invalid, "jump", []string{"jump host lon-bastion", "/nonexistent/pw"}},
-		"hop down": {func(t *testing.T, d *device.Device) { d.Jump[0].Port = 1 },
+		"hop down": {func(d *device.Device) { d.Jump[0].Port = 1 },
 			fault.Unreachable, "jump", []string{"jump host lon-bastion", "refused"}},
-		"device down behind it": {func(t *testing.T, d *device.Device) { d.Port = 1 },
+		"device down behind it": {func(d *device.Device) { d.Port = 1 },
 			fault.Unreachable, "jump", []string{"connect to probe-1: jump host lon-bastion: no connection to 127.0.0.1:1"}},
-		"device's own password": {func(t *testing.T, d *device.Device) { d.Credentials = passwordOf(t, "wrong") },
+		"device's own password": {func(d *device.Device) { d.Credentials = wrong },
 			fault.Auth, "auth", []string{"connect to probe-1: user fleet"}},
-		"device's own secret": {func(t *testing.T, d *device.Device) { d.Credentials.Password.File = "/nonexistent/pw" },
+		"device's own secret": {func(d *device.Device) { d.Credentials.Password.File = "/nonexistent/pw" },
 			fault.Invalid, "credentials", []string{"connect to probe-1: credentials default"}},
-		"device's own host key": {func(t *testing.T, d *device.Device) { d.KnownHosts = bastion.knownHosts(t) },
+		"device's own host key": {func(d *device.Device) { d.KnownHosts = bastionOnly },
 			fault.HostKey, "host_key", []string{"fleetctl device trust probe-1"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			dev := base(t)
-			tt.change(t, dev)
+			dev := hopped(t, bastion, target)
+			tt.change(dev)
 			_, err := newDialer(t, sshconn.Options{}).Dial(t.Context(), dev)
 			wantFault(t, err, tt.kind, tt.stage, tt.text...)
 			var f *fault.Error
@@ -149,15 +135,15 @@ func hopped(t *testing.T, bastion, target *server) *device.Device {
 	t.Helper()
 	dev, b := target.device(t, "probe-1"), bastion.device(t, "bastion")
 	dev.Jump = []device.Hop{{Name: "lon-bastion", Host: b.Host, Port: b.Port, Credentials: b.Credentials, SSH: b.SSH}}
-	lines := ""
+	var lines []byte
 	for _, path := range []string{dev.KnownHosts, b.KnownHosts} {
 		raw, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines += string(raw)
+		lines = append(lines, raw...)
 	}
-	dev.KnownHosts = fileOf(t, "known_hosts", lines)
+	dev.KnownHosts = fileOf(t, "known_hosts", string(lines))
 	return dev
 }
 

@@ -24,17 +24,17 @@ import (
 )
 
 // keyFile makes an unencrypted private key.
-func keyFile(t testing.TB) (path string, public ssh.PublicKey) {
-	t.Helper()
+func keyFile(tb testing.TB) (path string, public ssh.PublicKey) {
+	tb.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	block, err := ssh.MarshalPrivateKey(key, "")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return fileOf(t, "key", string(pem.EncodeToMemory(block))), signerOf(t, key).PublicKey()
+	return fileOf(tb, "key", string(pem.EncodeToMemory(block))), signerOf(tb, key).PublicKey()
 }
 
 func TestPrivateKeysOfOpenSSH(t *testing.T) {
@@ -87,7 +87,7 @@ func TestKeyThatIsNotAuthorized(t *testing.T) {
 // agent starts OpenSSH's ssh-agent and points SSH_AUTH_SOCK at it.
 func startAgent(t *testing.T) (socket string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "agent") // a socket's path has to be short
+	dir, err := os.MkdirTemp("", "agent") //nolint:usetesting // a socket's path has to be short
 	if err != nil {
 		t.Fatal(err)
 	}

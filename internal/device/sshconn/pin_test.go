@@ -8,9 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
@@ -27,20 +25,20 @@ func hostKey(host string, key ssh.PublicKey) device.HostKey {
 }
 
 // accepts asks the library whether the file vouches for the key.
-func accepts(t testing.TB, path, addr string, key ssh.PublicKey) bool {
-	t.Helper()
+func accepts(tb testing.TB, path, addr string, key ssh.PublicKey) bool {
+	tb.Helper()
 	db, err := knownhosts.NewDB(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return db.HostKeyCallback()(addr, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, key) == nil
 }
 
-func read(t testing.TB, path string) string {
-	t.Helper()
+func read(tb testing.TB, path string) string {
+	tb.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(raw)
 }
@@ -194,41 +192,5 @@ func TestPinsAtOnceAreAllKept(t *testing.T) {
 		if !accepts(t, path, fmt.Sprintf("h%d:22", i), key) {
 			t.Errorf("h%d was lost", i)
 		}
-	}
-}
-
-func TestPinWaitsForAnotherProcess(t *testing.T) {
-	// A lock belongs to an open file, so one of ours does as another process's.
-	path := fileOf(t, "known_hosts", "")
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = dir.Close() }()
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	pinned := make(chan error, 1)
-	go func() {
-		_, _, err := sshconn.PinHostKeys(path, []device.HostKey{hostKey("a", newKey(t).PublicKey())}, false)
-		pinned <- err
-	}()
-	line := xknownhosts.Line([]string{"b"}, newKey(t).PublicKey()) + "\n"
-	if err := os.WriteFile(path, []byte(line), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-pinned:
-		t.Fatalf("it did not wait: %v", err)
-	case <-time.After(100 * time.Millisecond):
-	}
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_UN); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-pinned; err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(read(t, path), line) {
-		t.Error("the other process's line was lost")
 	}
 }

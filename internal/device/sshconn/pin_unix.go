@@ -8,39 +8,24 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
-	"time"
 )
 
-// Other writers hold the lock for as long as it takes to write a small file.
-const (
-	lockWait  = 5 * time.Second
-	lockPause = 10 * time.Millisecond
-)
-
-// lockDir takes the lock on a folder that writers of its files share. The file
-// itself cannot carry it, because it is replaced.
-func lockDir(dir string) (unlock func(), err error) {
+// tryLock takes the lock on a folder; nil when somebody has it. The lock belongs
+// to the open folder, so it also keeps goroutines apart, and ends with a crash.
+func tryLock(dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(lockWait)
-	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return func() { _ = f.Close() }, nil
-		case errors.Is(err, syscall.EINTR):
-		case !errors.Is(err, syscall.EWOULDBLOCK):
-			_ = f.Close()
-			return nil, fmt.Errorf("lock %s: %w", dir, err)
-		case time.Now().After(deadline):
-			_ = f.Close()
-			return nil, fmt.Errorf("another process has had %s locked for %v", dir, lockWait)
-		default:
-			time.Sleep(lockPause)
-		}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		return func() { _ = f.Close() }, nil
 	}
+	_ = f.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("lock %s: %w", dir, err)
 }
 
 // keepOwner gives f the owner of the file that it takes the place of. Only root

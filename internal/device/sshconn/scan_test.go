@@ -39,7 +39,7 @@ func TestScanAgreesWithSSHKeyscan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
+	got := make([]string, 0, len(keys))
 	for _, k := range keys {
 		got = append(got, k.PublicKey)
 		if k.Device != "probe" || k.Host != "["+srv.Host+"]:"+strconv.Itoa(srv.Port) || !strings.HasPrefix(k.PublicKey, k.Type+" ") {

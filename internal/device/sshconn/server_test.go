@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -78,8 +79,8 @@ func (s *serverSession) untilClosed() {
 }
 
 // newServer makes a server that accepts user "fleet" with password "correct".
-func newServer(t testing.TB) *server {
-	t.Helper()
+func newServer(tb testing.TB) *server {
+	tb.Helper()
 	s := &server{config: &ssh.ServerConfig{
 		PasswordCallback: func(_ ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
 			if string(password) == "correct" {
@@ -88,43 +89,43 @@ func newServer(t testing.TB) *server {
 			return nil, errors.New("no")
 		},
 	}}
-	s.keys = []ssh.Signer{newKey(t)}
+	s.keys = []ssh.Signer{newKey(tb)}
 	return s
 }
 
-func newKey(t testing.TB) ssh.Signer {
-	t.Helper()
+func newKey(tb testing.TB) ssh.Signer {
+	tb.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return signerOf(t, key)
+	return signerOf(tb, key)
 }
 
-func newRSAKey(t testing.TB) ssh.Signer {
-	t.Helper()
+func newRSAKey(tb testing.TB) ssh.Signer {
+	tb.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return signerOf(t, key)
+	return signerOf(tb, key)
 }
 
-func signerOf(t testing.TB, key any) ssh.Signer {
-	t.Helper()
+func signerOf(tb testing.TB, key any) ssh.Signer {
+	tb.Helper()
 	signer, err := ssh.NewSignerFromKey(key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return signer
 }
 
 // start listens on loopback until the test ends.
-func (s *server) start(t testing.TB) *server {
-	t.Helper()
+func (s *server) start(tb testing.TB) *server {
+	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s.addr = listener.Addr().String()
 	s.prepare()
@@ -137,7 +138,7 @@ func (s *server) start(t testing.TB) *server {
 			s.wg.Go(func() { s.serve(conn) })
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = listener.Close()
 		s.hangUp()
 		s.wg.Wait()
@@ -284,7 +285,7 @@ func (s *server) forwardTo(nc ssh.NewChannel) {
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
-	out, err := dial(context.Background(), "tcp", net.JoinHostPort(to.Host, fmt.Sprint(to.Port)))
+	out, err := dial(context.Background(), "tcp", net.JoinHostPort(to.Host, strconv.FormatUint(uint64(to.Port), 10)))
 	if err != nil {
 		_ = nc.Reject(ssh.ConnectionFailed, "Connection refused")
 		return
@@ -307,74 +308,74 @@ func (s *server) forwardTo(nc ssh.NewChannel) {
 
 // device is an inventory entry for the server with password "correct", known by
 // its host keys.
-func (s *server) device(t testing.TB, name string) *device.Device {
-	t.Helper()
+func (s *server) device(tb testing.TB, name string) *device.Device {
+	tb.Helper()
 	host, port, err := net.SplitHostPort(s.addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var n int
 	if _, err := fmt.Sscan(port, &n); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	settings := device.DefaultSSH()
 	settings.ConnectTimeout = 5 * time.Second
 	return &device.Device{
 		Name: name, Platform: "linux", Host: host, Port: n, SSH: settings,
-		Credentials: passwordOf(t, "correct"),
-		KnownHosts:  s.knownHosts(t),
+		Credentials: passwordOf(tb, "correct"),
+		KnownHosts:  s.knownHosts(tb),
 	}
 }
 
-func (s *server) knownHosts(t testing.TB) string {
-	t.Helper()
+func (s *server) knownHosts(tb testing.TB) string {
+	tb.Helper()
 	var b bytes.Buffer
 	for _, key := range s.keys {
 		fmt.Fprintln(&b, xknownhosts.Line([]string{s.addr}, key.PublicKey()))
 	}
-	return fileOf(t, "known_hosts", b.String())
+	return fileOf(tb, "known_hosts", b.String())
 }
 
-func fileOf(t testing.TB, name, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
+func fileOf(tb testing.TB, name, content string) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), name)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return path
 }
 
-func passwordOf(t testing.TB, password string) device.Credentials {
-	t.Helper()
-	return device.Credentials{Name: "default", Username: "fleet", Password: secret.Ref{File: fileOf(t, "password", password+"\n")}}
+func passwordOf(tb testing.TB, password string) device.Credentials {
+	tb.Helper()
+	return device.Credentials{Name: "default", Username: "fleet", Password: secret.Ref{File: fileOf(tb, "password", password+"\n")}}
 }
 
 // wantFault checks kind and stage, and that the text holds all of parts.
-func wantFault(t testing.TB, err error, kind fault.Kind, stage string, parts ...string) {
-	t.Helper()
+func wantFault(tb testing.TB, err error, kind fault.Kind, stage string, parts ...string) {
+	tb.Helper()
 	if err == nil {
-		t.Fatalf("no error, want %s at %s", kind, stage)
+		tb.Fatalf("no error, want %s at %s", kind, stage)
 	}
 	if got := fault.KindOf(err); got != kind {
-		t.Errorf("kind %s, want %s: %v", got, kind, err)
+		tb.Errorf("kind %s, want %s: %v", got, kind, err)
 	}
 	if got := fault.StageOf(err); got != stage {
-		t.Errorf("stage %q, want %q: %v", got, stage, err)
+		tb.Errorf("stage %q, want %q: %v", got, stage, err)
 	}
 	for _, part := range parts {
 		if !bytes.Contains([]byte(err.Error()), []byte(part)) {
-			t.Errorf("the error does not say %q: %v", part, err)
+			tb.Errorf("the error does not say %q: %v", part, err)
 		}
 	}
 }
 
 // soon fails the test when f takes longer than limit.
-func soon(t testing.TB, limit time.Duration, what string, f func()) {
-	t.Helper()
+func soon(tb testing.TB, limit time.Duration, what string, f func()) {
+	tb.Helper()
 	start := time.Now()
 	f()
 	if took := time.Since(start); took > limit {
-		t.Errorf("%s took %v, at most %v", what, took, limit)
+		tb.Errorf("%s took %v, at most %v", what, took, limit)
 	}
 }
 
@@ -385,19 +386,19 @@ func mute(conn net.Conn) bool {
 }
 
 // cancelAfter gives a context that is cancelled once started is closed.
-func cancelOn(t testing.TB, started <-chan struct{}) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+func cancelOn(tb testing.TB, started <-chan struct{}) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(tb.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		select {
 		case <-started:
 			cancel()
-		case <-t.Context().Done():
+		case <-tb.Context().Done():
 		}
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		<-done
 	})

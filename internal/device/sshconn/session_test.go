@@ -28,8 +28,8 @@ import (
 )
 
 // linuxDefinition describes the command line of boxConfig.
-func linuxDefinition(t testing.TB) *device.Definition {
-	t.Helper()
+func linuxDefinition(tb testing.TB) *device.Definition {
+	tb.Helper()
 	def, err := device.LoadDefinition([]byte(`
 platform: box
 description: a POSIX shell with a fixed prompt
@@ -41,16 +41,16 @@ shell:
   errors: ['not found$']
 `), "test")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return def
 }
 
 // boxConfig makes a real sshd give every user a shell with the prompt "box # ",
 // and commands and SFTP as they are.
-func boxConfig(t testing.TB) []string {
-	t.Helper()
-	script := fileOf(t, "box", `#!/bin/sh
+func boxConfig(tb testing.TB) []string {
+	tb.Helper()
+	script := fileOf(tb, "box", `#!/bin/sh
 case "$SSH_ORIGINAL_COMMAND" in
 "") PS1="box # " exec sh -i ;;
 internal-sftp) exec /usr/lib/openssh/sftp-server ;;
@@ -58,7 +58,7 @@ internal-sftp) exec /usr/lib/openssh/sftp-server ;;
 esac
 `)
 	if err := os.Chmod(script, 0o700); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return []string{"ForceCommand " + script}
 }
@@ -149,7 +149,7 @@ func TestSessionsAreCounted(t *testing.T) {
 	dev := srv.Device("probe")
 	dev.SSH.MaxSessions = 2
 	conn := dial(t, newDialer(t, sshconn.Options{}), dev)
-	var open []device.Files
+	open := make([]device.Files, 0, 2)
 	for range 2 {
 		f, err := conn.Files(t.Context())
 		if err != nil {
@@ -243,7 +243,7 @@ func TestFilesOnRealSSHD(t *testing.T) {
 		t.Errorf("stat: %v, %v", st, err)
 	}
 	entries, err := f.ReadDir(dir)
-	names := []string{}
+	names := make([]string, 0, len(entries))
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
@@ -449,11 +449,11 @@ func TestHundredOpensAndClosesLeaveNothing(t *testing.T) {
 }
 
 // openFiles counts this process's descriptors.
-func openFiles(t testing.TB) int {
-	t.Helper()
+func openFiles(tb testing.TB) int {
+	tb.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return len(entries)
 }
@@ -473,7 +473,7 @@ func box(s *serverSession) {
 					_, _ = s.Write(append(rest, '\r', '\n'))
 				}
 				_, _ = s.Write([]byte("box # "))
-				line = nil
+				line = line[:0]
 			default:
 				line = append(line, c)
 				_, _ = s.Write([]byte{c})
@@ -492,11 +492,11 @@ type freezer struct {
 	frozen chan struct{}
 }
 
-func newFreezer(t testing.TB, target string) *freezer {
-	t.Helper()
+func newFreezer(tb testing.TB, target string) *freezer {
+	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	f := &freezer{addr: listener.Addr().String(), frozen: make(chan struct{})}
 	var wg sync.WaitGroup
@@ -508,7 +508,7 @@ func newFreezer(t testing.TB, target string) *freezer {
 			n, err := src.Read(buf)
 			select {
 			case <-f.frozen:
-				<-t.Context().Done()
+				<-tb.Context().Done()
 				return
 			default:
 			}
@@ -536,7 +536,7 @@ func newFreezer(t testing.TB, target string) *freezer {
 			wg.Go(func() { pass(in, out) })
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = listener.Close()
 		mu.Lock()
 		for _, c := range live {

@@ -35,8 +35,8 @@ func (c *Conn) Shell(ctx context.Context, def *device.Definition) (device.Shell,
 	s, err := c.open(ctx, "open shell", func(s *session) error {
 		pty := ptyRequest{
 			Term:    terminalType,
-			Columns: uint32(cmp.Or(max(def.Shell.TerminalWidth, 0), terminalWidth)),
-			Rows:    uint32(cmp.Or(max(def.Shell.TerminalHeight, 0), terminalHeight)),
+			Columns: wireInt(cmp.Or(def.Shell.TerminalWidth, terminalWidth)),
+			Rows:    wireInt(cmp.Or(def.Shell.TerminalHeight, terminalHeight)),
 			Modes:   string([]byte{ssh.ECHO, 0, 0, 0, 1, 0}), // echo on; end of modes
 		}
 		if err := s.request("pty-req", pty); err != nil {

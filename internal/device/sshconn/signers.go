@@ -43,6 +43,9 @@ func (s *noteSigner) SignWithAlgorithm(rand io.Reader, data []byte, alg string) 
 func (d *Dialer) prepare(ctx context.Context, ep endpoint) (*login, func(), error) {
 	l := &login{ep: ep}
 	invalid := func(err error, next string) error {
+		if ctx.Err() != nil {
+			return ep.ended(ctx, stageCredentials)
+		}
 		kind := fault.Invalid
 		if errors.Is(err, context.DeadlineExceeded) {
 			kind = fault.Timeout
@@ -54,31 +57,22 @@ func (d *Dialer) prepare(ctx context.Context, ep endpoint) (*login, func(), erro
 	}
 	var signers []ssh.Signer
 	if !ep.creds.PrivateKey.IsZero() {
-		signer, err := d.privateKey(ctx, ep)
-		if ctx.Err() != nil {
-			return nil, nil, ep.ended(ctx, stageCredentials)
-		}
+		key, err := d.privateKey(ctx, ep)
 		if err != nil {
 			return nil, nil, invalid(err, "check the private key and its passphrase in the inventory")
 		}
-		// As OpenSSH's client does: the certificate first, then the key by itself.
-		if !ep.creds.Certificate.IsZero() {
-			certified, err := d.certificate(ctx, ep, signer)
-			if ctx.Err() != nil {
-				return nil, nil, ep.ended(ctx, stageCredentials)
-			}
-			if err != nil {
-				return nil, nil, invalid(err, "check the certificate in the inventory")
-			}
-			signers = append(signers, certified)
+		signers = append(signers, key)
+	}
+	if !ep.creds.Certificate.IsZero() {
+		certified, err := d.certificate(ctx, ep, signers)
+		if err != nil {
+			return nil, nil, invalid(err, "check the certificate in the inventory")
 		}
-		signers = append(signers, signer)
+		// As OpenSSH's client does: the certificate first, then the key by itself.
+		signers = append([]ssh.Signer{certified}, signers...)
 	}
 	if !ep.creds.Password.IsZero() {
 		password, err := d.secrets.Resolve(ctx, ep.creds.Password)
-		if ctx.Err() != nil {
-			return nil, nil, ep.ended(ctx, stageCredentials)
-		}
 		if err != nil {
 			return nil, nil, invalid(err, "provide the password where the inventory says it is")
 		}
@@ -87,9 +81,6 @@ func (d *Dialer) prepare(ctx context.Context, ep endpoint) (*login, func(), erro
 	closeAgent := func() {}
 	if ep.creds.Agent {
 		fromAgent, done, err := agentSigners(ctx)
-		if ctx.Err() != nil {
-			return nil, nil, ep.ended(ctx, stageCredentials)
-		}
 		if err != nil {
 			return nil, nil, invalid(err, "start an agent, add the key, and set SSH_AUTH_SOCK for fleetd")
 		}

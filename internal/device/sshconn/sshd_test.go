@@ -9,20 +9,20 @@ import (
 	"capfleet/internal/device/sshconn/sshdtest"
 )
 
-func newDialer(t testing.TB, opts sshconn.Options) *sshconn.Dialer {
-	t.Helper()
+func newDialer(tb testing.TB, opts sshconn.Options) *sshconn.Dialer {
+	tb.Helper()
 	d := sshconn.NewDialer(opts)
-	t.Cleanup(func() { _ = d.Close() })
+	tb.Cleanup(func() { _ = d.Close() })
 	return d
 }
 
-func dial(t testing.TB, d *sshconn.Dialer, dev *device.Device) device.Conn {
-	t.Helper()
-	conn, err := d.Dial(t.Context(), dev)
+func dial(tb testing.TB, d *sshconn.Dialer, dev *device.Device) device.Conn {
+	tb.Helper()
+	conn, err := d.Dial(tb.Context(), dev)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
+	tb.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
 

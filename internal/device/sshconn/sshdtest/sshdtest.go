@@ -56,32 +56,32 @@ type Server struct {
 }
 
 // Start runs a server until the test ends.
-func Start(t testing.TB, opts Options) *Server {
-	t.Helper()
+func Start(tb testing.TB, opts Options) *Server {
+	tb.Helper()
 	sshd, err := exec.LookPath("/usr/sbin/sshd")
 	if err != nil {
-		t.Fatalf("OpenSSH's sshd is needed (Debian package openssh-server): %v", err)
+		tb.Fatalf("OpenSSH's sshd is needed (Debian package openssh-server): %v", err)
 	}
 	if os.Geteuid() == 0 {
 		// Where sshd leaves its privileges; the package's service makes it at boot.
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
-			t.Fatal(err)
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { //nolint:gosec // as the service makes it
+			tb.Fatal(err)
 		}
 	}
 	me, err := user.Current()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	s := &Server{User: me.Username, Dir: t.TempDir()}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	s := &Server{User: me.Username, Dir: tb.TempDir()}
+	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	addr := listener.Addr().(*net.TCPAddr)
 	s.Addr, s.Host, s.Port = addr.String(), addr.IP.String(), addr.Port
 
-	s.makeKeys(t, opts.HostKeys)
-	config := s.writeConfig(t, opts.Config)
+	s.makeKeys(tb, opts.HostKeys)
+	config := s.writeConfig(tb, opts.Config)
 	var wg sync.WaitGroup
 	var running sync.Map
 	wg.Go(func() {
@@ -90,19 +90,19 @@ func Start(t testing.TB, opts Options) *Server {
 			if err != nil {
 				return
 			}
-			wg.Go(func() { s.serve(t, sshd, config, conn, &running) })
+			wg.Go(func() { s.serve(tb, sshd, config, conn, &running) })
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = listener.Close()
 		running.Range(func(_, cmd any) bool {
 			_ = cmd.(*exec.Cmd).Process.Kill()
 			return true
 		})
 		wg.Wait()
-		if t.Failed() {
+		if tb.Failed() {
 			if log, err := os.ReadFile(s.path("sshd.log")); err == nil {
-				t.Logf("sshd.log:\n%s", log)
+				tb.Logf("sshd.log:\n%s", log)
 			}
 		}
 	})
@@ -112,18 +112,19 @@ func Start(t testing.TB, opts Options) *Server {
 func (s *Server) path(name string) string { return filepath.Join(s.Dir, name) }
 
 // serve hands one connection to a daemon of its own.
-func (s *Server) serve(t testing.TB, sshd, config string, conn net.Conn, running *sync.Map) {
+func (s *Server) serve(tb testing.TB, sshd, config string, conn net.Conn, running *sync.Map) {
+	tb.Helper()
 	file, err := conn.(*net.TCPConn).File()
 	_ = conn.Close()
 	if err != nil {
-		t.Errorf("sshd: %v", err)
+		tb.Errorf("sshd: %v", err)
 		return
 	}
-	cmd := exec.Command(sshd, "-i", "-f", config, "-E", s.path("sshd.log"))
+	cmd := exec.CommandContext(tb.Context(), sshd, "-i", "-f", config, "-E", s.path("sshd.log")) //nolint:gosec // all of it is ours
 	cmd.Stdin, cmd.Stdout = file, file
 	if err := cmd.Start(); err != nil {
 		_ = file.Close()
-		t.Errorf("sshd: %v", err)
+		tb.Errorf("sshd: %v", err)
 		return
 	}
 	_ = file.Close()
@@ -155,40 +156,40 @@ func (s *Server) Conns() int {
 	return s.conns
 }
 
-func (s *Server) makeKeys(t testing.TB, types []string) {
-	t.Helper()
+func (s *Server) makeKeys(tb testing.TB, types []string) {
+	tb.Helper()
 	if len(types) == 0 {
 		types = []string{"ed25519"}
 	}
 	var known strings.Builder
 	for _, kind := range types {
 		path := s.path("host_" + kind)
-		Keygen(t, "-t", kind, "-N", "", "-f", path)
+		Keygen(tb, "-t", kind, "-N", "", "-f", path)
 		s.HostKeys = append(s.HostKeys, path)
-		fmt.Fprintln(&known, xknownhosts.Line([]string{s.Addr}, PublicKey(t, path+".pub")))
+		fmt.Fprintln(&known, xknownhosts.Line([]string{s.Addr}, PublicKey(tb, path+".pub")))
 	}
 	s.KnownHosts = s.path("known_hosts")
-	write(t, s.KnownHosts, known.String())
+	write(tb, s.KnownHosts, known.String())
 
 	pub, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	block, err := ssh.MarshalPrivateKey(private, "test")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s.ClientKey = s.path("client")
-	write(t, s.ClientKey, string(pem.EncodeToMemory(block)))
+	write(tb, s.ClientKey, string(pem.EncodeToMemory(block)))
 	public, err := ssh.NewPublicKey(pub)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	write(t, s.path("authorized_keys"), string(ssh.MarshalAuthorizedKey(public)))
+	write(tb, s.path("authorized_keys"), string(ssh.MarshalAuthorizedKey(public)))
 }
 
-func (s *Server) writeConfig(t testing.TB, first []string) string {
-	t.Helper()
+func (s *Server) writeConfig(tb testing.TB, first []string) string {
+	tb.Helper()
 	lines := append([]string{}, first...)
 	for _, key := range s.HostKeys {
 		lines = append(lines, "HostKey "+key)
@@ -207,20 +208,20 @@ func (s *Server) writeConfig(t testing.TB, first []string) string {
 		"Subsystem sftp internal-sftp",
 	)
 	path := s.path("sshd_config")
-	write(t, path, strings.Join(lines, "\n")+"\n")
+	write(tb, path, strings.Join(lines, "\n")+"\n")
 	return path
 }
 
 // Authorize lets one more public key log in.
-func (s *Server) Authorize(t testing.TB, public ssh.PublicKey) {
-	t.Helper()
+func (s *Server) Authorize(tb testing.TB, public ssh.PublicKey) {
+	tb.Helper()
 	f, err := os.OpenFile(s.path("authorized_keys"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
 	if _, err := f.Write(ssh.MarshalAuthorizedKey(public)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
@@ -244,62 +245,62 @@ func (s *Server) Hop(name string) device.Hop {
 }
 
 // Keygen runs ssh-keygen.
-func Keygen(t testing.TB, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("ssh-keygen", append([]string{"-q"}, args...)...).CombinedOutput()
+func Keygen(tb testing.TB, args ...string) string {
+	tb.Helper()
+	out, err := exec.CommandContext(tb.Context(), "ssh-keygen", append([]string{"-q"}, args...)...).CombinedOutput() //nolint:gosec // the test's own words
 	if err != nil {
-		t.Fatalf("ssh-keygen %s: %v\n%s", strings.Join(args, " "), err, out)
+		tb.Fatalf("ssh-keygen %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
 }
 
 // PublicKey reads an authorized_keys file of one line.
-func PublicKey(t testing.TB, path string) ssh.PublicKey {
-	t.Helper()
+func PublicKey(tb testing.TB, path string) ssh.PublicKey {
+	tb.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	key, _, _, _, err := ssh.ParseAuthorizedKey(raw)
 	if err != nil {
-		t.Fatalf("%s: %v", path, err)
+		tb.Fatalf("%s: %v", path, err)
 	}
 	return key
 }
 
 // KnownHosts writes one known_hosts file for several servers and gives its path.
-func KnownHosts(t testing.TB, servers ...*Server) string {
-	t.Helper()
+func KnownHosts(tb testing.TB, servers ...*Server) string {
+	tb.Helper()
 	var all strings.Builder
 	for _, s := range servers {
 		raw, err := os.ReadFile(s.KnownHosts)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		all.Write(raw)
 	}
-	path := filepath.Join(t.TempDir(), "known_hosts")
-	write(t, path, all.String())
+	path := filepath.Join(tb.TempDir(), "known_hosts")
+	write(tb, path, all.String())
 	return path
 }
 
-func write(t testing.TB, path, content string) {
-	t.Helper()
+func write(tb testing.TB, path, content string) {
+	tb.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // PortOf is the port of a host:port.
-func PortOf(t testing.TB, addr string) int {
-	t.Helper()
+func PortOf(tb testing.TB, addr string) int {
+	tb.Helper()
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return n
 }
