@@ -32,14 +32,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// once.
 	context.AfterFunc(ctx, stop)
 
-	settings, said, err := parse(args, stdout)
-	if said {
+	// Before anything else: a hangup ends a process that does not ask for it.
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+
+	asked, err := parse(args, stdout)
+	if asked.said {
 		return fault.ExitDone
 	}
 	if err != nil {
 		return failed(stderr, err)
 	}
-	opts := options(settings, stderr)
+	opts := options(asked.settings, stderr)
+	opts.Reload = reload
+	if asked.check {
+		return check(ctx, opts, stdout, stderr)
+	}
 	d, err := daemon.New(ctx, opts)
 	if err != nil {
 		return failed(stderr, err)
@@ -56,14 +65,34 @@ func failed(stderr io.Writer, err error) int {
 	return fault.KindOf(err).ExitCode()
 }
 
-// parse reads the command line. said tells that it asked for help or the version
-// and has its answer.
-func parse(args []string, stdout io.Writer) (s config.Settings, said bool, err error) {
+// check reads what a start would read and says what is wrong with it.
+func check(ctx context.Context, opts daemon.Options, stdout, stderr io.Writer) int {
+	checked, err := daemon.Check(ctx, opts)
+	for _, w := range checked.Warnings {
+		_, _ = fmt.Fprintf(stderr, "fleetd: warning: %s\n", w)
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "fleetd: %v\n", err)
+		return fault.ExitUsage // whatever it is, the start would be refused for its input
+	}
+	_, _ = fmt.Fprintf(stdout, "fleetd could start: %v\n", checked)
+	return fault.ExitDone
+}
+
+// commandLine is what the arguments ask for.
+type commandLine struct {
+	settings config.Settings
+	check    bool // --check
+	said     bool // help or the version was asked for and has been printed
+}
+
+func parse(args []string, stdout io.Writer) (asked commandLine, err error) {
 	fs := flag.NewFlagSet("fleetd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // errors come back; help is ours
 	req := config.Request{System: config.Here(), Flags: map[string]string{}}
 	fs.StringVar(&req.File, "config", "", "")
 	showVersion := fs.Bool("version", false, "")
+	fs.BoolVar(&asked.check, "check", false, "")
 	for _, setting := range config.All() {
 		fs.Func(setting.Flag, setting.Help, func(v string) error {
 			req.Flags[setting.Flag] = v
@@ -74,18 +103,18 @@ func parse(args []string, stdout io.Writer) (s config.Settings, said bool, err e
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		help(stdout)
-		return s, true, nil
+		return commandLine{said: true}, nil
 	case err != nil:
-		return s, false, &fault.Error{Kind: fault.Invalid, Act: "read the command line", Err: err, Next: "see fleetd --help"}
+		return asked, &fault.Error{Kind: fault.Invalid, Act: "read the command line", Err: err, Next: "see fleetd --help"}
 	case fs.NArg() > 0:
-		return s, false, &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("argument %q is not understood", fs.Arg(0)), Next: "see fleetd --help"}
+		return asked, &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("argument %q is not understood", fs.Arg(0)), Next: "see fleetd --help"}
 	case *showVersion:
 		v, commit := daemon.Build(version)
 		_, _ = fmt.Fprintf(stdout, "fleetd %s %s\n", v, commit)
-		return s, true, nil
+		return commandLine{said: true}, nil
 	}
-	s, err = config.Load(req)
-	return s, false, err
+	asked.settings, err = config.Load(req)
+	return asked, err
 }
 
 func options(s config.Settings, stderr io.Writer) daemon.Options {
@@ -122,11 +151,13 @@ Usage: fleetd [flags]
 		}
 		row(s.Flag, s.Env, text)
 	}
+	row("check", "", "read configuration, inventory, platforms and templates, say what is wrong, and end")
 	row("version", "", "print the version")
 	row("help", "", "print this")
 	_ = t.Flush()
 	_, _ = fmt.Fprintf(w, `
 SIGTERM and Ctrl-C stop it in order: work that is cut short goes on at the next start.
+SIGHUP reads the inventory again; one with a mistake is refused and the old one stays.
 
 Exit codes: %d stopped as asked, %d failed, %d wrong usage or input.
 `, fault.ExitDone, fault.ExitFailed, fault.ExitUsage)

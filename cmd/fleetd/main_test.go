@@ -42,12 +42,13 @@ type process struct {
 	socket string
 	client *client.Client
 	log    chan string // everything that it logged, once it has ended
+	lines  chan string // each line as it is logged, as far as somebody reads them
 }
 
 // start runs fleetd in a folder and returns when it is ready.
 func start(t *testing.T, dir, inventory string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, socket: filepath.Join(dir, "s"), log: make(chan string, 1)}
+	p := &process{t: t, socket: filepath.Join(dir, "s"), log: make(chan string, 1), lines: make(chan string, 1<<10)}
 	p.cmd = command(t, append([]string{"--inventory", inventory, "--state", filepath.Join(dir, "state"), "--socket", p.socket, "--log-format", "json"}, args...)...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -63,6 +64,10 @@ func start(t *testing.T, dir, inventory string, args ...string) *process {
 		sc := bufio.NewScanner(stderr)
 		for sc.Scan() {
 			all.WriteString(sc.Text() + "\n")
+			select {
+			case p.lines <- sc.Text():
+			default:
+			}
 			if strings.Contains(sc.Text(), "fleetd is ready") {
 				ready <- true
 			}
@@ -78,6 +83,23 @@ func start(t *testing.T, dir, inventory string, args ...string) *process {
 	}
 	t.Cleanup(p.client.Close)
 	return p
+}
+
+// logged waits for a line that has all parts.
+func (p *process) logged(parts ...string) string {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		select {
+		case line := <-p.lines:
+			if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
+				return line
+			}
+		case <-ctx.Done():
+			p.t.Fatalf("nothing was logged with %q", parts)
+		}
+	}
 }
 
 func command(t *testing.T, args ...string) *exec.Cmd {

@@ -52,6 +52,8 @@ type Daemon struct {
 	server   *api.Server
 
 	inventory  atomic.Pointer[inventory.Inventory] // replaced as a whole
+	reloading  sync.Mutex                          // one Reload at a time
+	platforms  []string                            // names of the drivers
 	drivers    map[string]device.Driver
 	operations map[string]operation.Operation
 	engine     *jobs.Engine
@@ -124,15 +126,14 @@ func (d *Daemon) open(ctx context.Context) error {
 		return err
 	}
 	d.drivers = map[string]device.Driver{}
-	var names []string
 	for _, driver := range drivers {
 		d.drivers[driver.Platform()] = driver
-		names = append(names, driver.Platform())
+		d.platforms = append(d.platforms, driver.Platform())
 		if source := driver.Definition().Source; source != device.BuiltIn {
 			d.log.Info("platform overridden", "platform", driver.Platform(), "file", source)
 		}
 	}
-	inv, err := inventory.Load(d.opts.Inventory, inventory.Options{Platforms: names})
+	inv, err := inventory.Load(d.opts.Inventory, inventory.Options{Platforms: d.platforms})
 	if err != nil {
 		return err
 	}
@@ -233,6 +234,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	workCtx, stopWork := context.WithCancel(own)
 	defer stopWork()
 	served, worked := make(chan error, 1), make(chan error, 1)
+	var reloads sync.WaitGroup
+	reloads.Go(func() { d.reload(serveCtx) })
+	defer reloads.Wait()
+	defer stopServing()
 	go func() { served <- d.server.Serve(serveCtx, d.listener) }()
 	go func() { worked <- d.engine.Run(workCtx) }()
 

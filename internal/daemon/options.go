@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -23,6 +24,10 @@ type Options struct {
 	// Overrides is a folder with platforms/*.yaml and templates/<platform>/* that
 	// take the place of those built in. It need not exist; "" is none.
 	Overrides string
+
+	// Reload asks, by anything that arrives, for the inventory to be read again;
+	// nil never does.
+	Reload <-chan os.Signal
 
 	Limits jobs.Limits
 	Retry  jobs.RetryPolicy
