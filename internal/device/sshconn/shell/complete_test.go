@@ -209,6 +209,34 @@ func TestLoginBanner(t *testing.T) {
 	}
 }
 
+// A terminal that echoes what is typed by itself, while the message of the day
+// with a line like a prompt is still under way.
+func TestLoginEchoedByTerminal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &cli{commands: map[string]func(*cli, *box){"show it": prints("it\n")}}
+		ch, _ := newBox(t, func(b *box) {
+			b.write("Restricted:\r\nlab > ")
+			time.Sleep(time.Second)
+			typed := <-b.keys
+			b.write(typed + "\r\n")
+			time.Sleep(time.Second)
+			b.write("\r\n")
+			b.write(osmPrompt(&cli{host: "lon-probe-01", mode: "standard"}))
+			time.Sleep(time.Second)
+			b.write(typed + "\r\n") // the line editor comes to read it
+			c.run(b)
+		})
+		sh, err := openOn(t, ch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := run(t, sh, device.Command{Line: "show it"}).Text; got != "it\n" || sh.Prompt() != "lon-probe-01 #" {
+			t.Errorf("output %q, prompt %q", got, sh.Prompt())
+		}
+	})
+}
+
 // A BIG-IP's prompt says what state it is in, and that changes while connected.
 func TestPromptChanges(t *testing.T) {
 	t.Parallel()

@@ -10,14 +10,16 @@ const (
 	echoOther                    // something else came first
 )
 
-// matchEcho looks for the echo of a typed line at the start of what came back
-// and gives the offset behind it. White space does not count, since a terminal
-// that is too narrow breaks the line. An editor that draws its line again (with
-// backspaces, or CR and the prompt) is followed by drawing the line as well.
-func matchEcho(got []byte, line, prompt string) (int, echoState) {
+// matchEcho looks for the echo of a line typed at a prompt at the start of what
+// came back and gives the offset behind it. White space does not count, since a
+// device may break a line. Where that does not fit, the line is drawn as the
+// terminal of the given width would show it: line editors overwrite what they
+// have written, with backspaces, or with CR and the prompt, or to force a line of
+// the screen to end.
+func matchEcho(got []byte, line, prompt string, width int) (int, echoState) {
 	// Nothing but white space may go on for ever.
 	if most := 4*(len(line)+len(prompt)) + maxPrompt; len(got) > most {
-		if n, state := matchEcho(got[:most], line, prompt); state != echoPartial {
+		if n, state := matchEcho(got[:most], line, prompt, width); state != echoPartial {
 			return n, state
 		}
 		return 0, echoOther
@@ -30,7 +32,7 @@ func matchEcho(got []byte, line, prompt string) (int, echoState) {
 		case got[i] == want[0]:
 			want = want[1:]
 		default:
-			return matchDrawn(got, line, prompt)
+			return matchDrawn(got, line, prompt, width)
 		}
 	}
 	if len(want) > 0 {
@@ -41,42 +43,46 @@ func matchEcho(got []byte, line, prompt string) (int, echoState) {
 		case got[i] == '\n':
 			return i + 1, echoWhole
 		case !isSpace(got[i]):
-			return matchDrawn(got, line, prompt)
+			return matchDrawn(got, line, prompt, width)
 		}
 	}
 	return 0, echoPartial
 }
 
-func matchDrawn(got []byte, line, prompt string) (int, echoState) {
+func matchDrawn(got []byte, line, prompt string, width int) (int, echoState) {
 	end := bytes.IndexByte(got, '\n')
 	if end < 0 {
 		return 0, echoPartial
 	}
-	drawn := squeeze(draw(got[:end]))
-	want := squeeze([]byte(line))
-	if bytes.Equal(drawn, want) || bytes.Equal(drawn, append(squeeze([]byte(prompt)), want...)) {
+	if bytes.Equal(squeeze(draw(prompt, got[:end], width)), squeeze([]byte(prompt+line))) {
 		return end + 1, echoWhole
 	}
 	return 0, echoOther
 }
 
-// draw gives one line as it would stand on a screen.
-func draw(b []byte) []byte {
-	var cells []byte
-	col := 0
-	for _, x := range b {
+// draw gives what a terminal shows after a prompt and what was written behind it,
+// its lines joined. Behind the last column it wraps when the next character
+// comes. A width of 0 is endless.
+func draw(prompt string, written []byte, width int) []byte {
+	cells := []byte(prompt)
+	at := len(cells)
+	for _, x := range written {
 		switch x {
 		case '\r':
-			col = 0
+			if width == 0 {
+				at = 0
+			} else {
+				at = max(at-1, 0) / width * width
+			}
 		case '\b':
-			col = max(col-1, 0)
+			at = max(at-1, 0)
 		default:
-			if col < len(cells) {
-				cells[col] = x
+			if at < len(cells) {
+				cells[at] = x
 			} else {
 				cells = append(cells, x)
 			}
-			col++
+			at++
 		}
 	}
 	return cells

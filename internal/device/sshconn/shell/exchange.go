@@ -20,14 +20,20 @@ type exchange struct {
 	start  int // where the output begins on the screen
 	end    int // where it ends, once that is known
 
-	marks   []int // blanks in the marked returns typed, one number for each
-	replied int   // the line of the last question answered; -1 for none
+	marks   []mark // the marked returns typed
+	replied int    // the line of the last question answered; -1 for none
 
 	got answer
 }
 
 func (t *terminal) newExchange(line string) *exchange {
 	return &exchange{t: t, line: line, replied: -1, end: -1}
+}
+
+// mark is a return with blanks before it.
+type mark struct {
+	blanks int
+	at     int // the end of the screen when it was typed
 }
 
 // place is what the end of everything received looks like.
@@ -105,7 +111,7 @@ func (x *exchange) pending() bool {
 func (x *exchange) advance() error {
 	s := &x.t.screen
 	if !x.echoed {
-		switch n, state := matchEcho(s.buf, x.line, x.t.prompt); state {
+		switch n, state := matchEcho(s.buf, x.line, x.t.prompt, x.t.plan.def.Shell.TerminalWidth); state {
 		case echoWhole:
 			x.echoed, x.start = true, n
 		case echoOther:
@@ -167,23 +173,26 @@ func (x *exchange) confirm() (done bool, err error) {
 	if x.pending() {
 		return false, nil
 	}
-	s := &x.t.screen
-	if !x.needsProof() {
+	if x.t.known != "" && !x.t.terms.confirm {
+		s := &x.t.screen
 		return x.finish(s.last + x.t.findPrompt(s.tail())), nil
-	}
-	if at, ok := x.marked(); ok {
-		x.t.echoes = echoesBlanks
-		return x.finish(at), nil
 	}
 	if len(x.marks) == 0 {
 		return false, x.mark()
+	}
+	shown := x.marked()
+	if shown.last && (x.t.known == "" || shown.gap == x.t.lead) {
+		return x.accept(shown), nil
 	}
 	// A return is on its way, unless the device threw away what was typed while it
 	// was writing, or its answer is there and shows no mark.
 	if more, err := x.wait(x.quiet(x.patience())); more || err != nil {
 		return false, err
 	}
-	switch first, found := x.prompts(); {
+	first, found := x.prompts()
+	switch {
+	case x.t.echoes == echoesBlanks && shown.last && shown.even > 1:
+		return x.accept(shown), nil // it has come to print more or fewer empty lines
 	case x.t.echoes == echoesBlanks:
 		return false, x.mark()
 	case found <= len(x.marks):
@@ -195,6 +204,12 @@ func (x *exchange) confirm() (done bool, err error) {
 		x.t.echoes = echoesNone
 		return x.finish(first), nil
 	}
+}
+
+// accept takes what the marks show for the end of the answer.
+func (x *exchange) accept(shown showing) bool {
+	x.t.echoes, x.t.lead = echoesBlanks, shown.gap
+	return x.finish(x.withoutEchoes(shown.at))
 }
 
 // patience is how long the answer to a marked return may take before something
@@ -210,66 +225,110 @@ func (x *exchange) patience() time.Duration {
 	}
 }
 
-// needsProof reports whether the answer goes to a caller. The login needs proof
-// when anything but the prompt was printed: a message of the day may hold a line
-// like a prompt.
-func (x *exchange) needsProof() bool {
-	if x.t.known != "" {
-		return x.t.terms.confirm
-	}
-	s := &x.t.screen
-	return len(x.marks) > 0 || len(bytes.TrimSpace(s.buf[:s.last])) > 0
-}
-
 // mark types a return with a number of blanks before it, one that output would
 // not happen to have behind a prompt, and waits for something to come of it.
 func (x *exchange) mark() error {
-	const least, kinds = 8, 32
-	var b [1]byte
-	for {
-		_, _ = rand.Read(b[:])                // never fails
-		blanks := least + 2*(int(b[0])%kinds) // even; see marked
-		if !slices.Contains(x.marks, blanks) {
-			x.marks = append(x.marks, blanks)
-			break
-		}
-		if len(x.marks) == kinds {
-			return errMarks
-		}
+	const least, kinds = 24, 64
+	if len(x.marks) == kinds {
+		return errMarks
 	}
-	if err := x.t.write(strings.Repeat(" ", x.marks[len(x.marks)-1]) + "\n"); err != nil {
+	var b [1]byte
+	var blanks int
+	for fresh := false; !fresh; fresh = !slices.ContainsFunc(x.marks, func(m mark) bool { return m.blanks == blanks }) {
+		_, _ = rand.Read(b[:])               // never fails
+		blanks = least + 2*(int(b[0])%kinds) // even; see behind
+	}
+	x.marks = append(x.marks, mark{blanks, len(x.t.screen.buf)})
+	if err := x.t.write(strings.Repeat(" ", blanks) + "\n"); err != nil {
 		return err
 	}
 	_, err := x.wait(0)
 	return err
 }
 
-// marked looks for the echo of the last marked return: the prompt with its
-// blanks, and nothing behind it but the prompt that now stands at the end. It
-// gives where the first of the marked lines begins, which is where output ends.
-// A blank of the prompt's own may stand before ours.
-func (x *exchange) marked() (at int, ok bool) {
+// behind reports whether so many blanks behind a prompt are the mark's. A blank
+// of the prompt's own may stand before them.
+func (m mark) behind(blanks int) bool { return blanks == m.blanks || blanks == m.blanks+1 }
+
+// showing says how the marks are seen on the screen.
+type showing struct {
+	at   int  // where the first of the marked lines begins: output ends there
+	last bool // the last mark is among them
+	gap  int  // empty lines between it and the prompt that stands at the end
+	even int  // how many marks, from the last one back, have such a gap
+}
+
+// marked looks for the echoes of our marks: prompts with their blanks, and nothing
+// behind them but the prompt that now stands at the end.
+//
+// Some devices print an empty line before each prompt, and how many is known from
+// the login. Another number is no proof: a terminal may itself echo what is typed
+// while a command runs, and the empty line be the end of a supposed prompt.
+func (x *exchange) marked() showing {
+	var seen showing
+	left := slices.Clone(x.marks)
+	gap := 0
 	for from, line := range x.linesBack() {
 		rest := bytes.TrimRight(line, " ")
-		switch blanks := len(line) - len(rest); {
-		case len(rest) == 0:
-			continue // some print an empty line before their prompt
-		case !slices.ContainsFunc(x.marks, func(n int) bool { return blanks == n || blanks == n+1 }):
-			return at, ok
-		default:
-			begin := x.t.findPrompt(append(slices.Clone(rest), x.blank()...))
-			if begin < 0 {
-				return at, ok
-			}
-			at = from + begin
-			last := x.marks[len(x.marks)-1]
-			ok = ok || blanks == last || blanks == last+1
-			if begin > 0 {
-				return at, ok
-			}
+		blanks := len(line) - len(rest)
+		if len(rest) == 0 {
+			gap++
+			continue
+		}
+		i := slices.IndexFunc(left, func(m mark) bool { return m.behind(blanks) })
+		begin := x.promptIn(rest)
+		if i < 0 || begin < 0 {
+			break
+		}
+		if len(left) == len(x.marks) {
+			seen.last, seen.gap = i == len(left)-1, gap
+		}
+		if gap == seen.gap {
+			seen.even++
+		}
+		seen.at = from + begin
+		gap, left = 0, slices.Delete(left, i, i+1)
+		if begin > 0 {
+			break
 		}
 	}
-	return at, ok
+	return seen
+}
+
+// promptIn finds the prompt in a line whose trailing blanks are gone. Before the
+// login is done it must be the one that stands at the end.
+func (x *exchange) promptIn(rest []byte) int {
+	tail := string(x.t.screen.tail())
+	blank := x.t.prompt
+	if x.t.known == "" {
+		blank = tail
+	}
+	line := append(slices.Clone(rest), trailingBlank(blank)...)
+	if x.t.known == "" && x.t.plan.identity(string(line)) != x.t.plan.identity(tail) {
+		return -1
+	}
+	return x.t.findPrompt(line)
+}
+
+// withoutEchoes takes out of the output what the terminal itself echoed of our
+// marks while the command ran, and gives where output ends then. Each mark is
+// shown by the command line as well, behind that end, so one that stands before it
+// is the terminal's doing.
+func (x *exchange) withoutEchoes(end int) int {
+	s := &x.t.screen
+	for i := len(x.marks) - 1; i >= 0; i-- {
+		m := x.marks[i]
+		echo := append(bytes.Repeat([]byte(" "), m.blanks), '\n')
+		if m.at >= end {
+			continue
+		}
+		if at := bytes.Index(s.buf[m.at:end], echo); at >= 0 {
+			s.buf = slices.Delete(s.buf, m.at+at, m.at+at+len(echo))
+			s.last -= len(echo)
+			end -= len(echo)
+		}
+	}
+	return end
 }
 
 // prompts walks back over the prompts that end the screen, at most as many as the
@@ -280,7 +339,7 @@ func (x *exchange) prompts() (first, found int) {
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		begin := x.t.findPrompt(append(bytes.TrimRight(slices.Clone(line), " "), x.blank()...))
+		begin := x.promptIn(bytes.TrimRight(line, " "))
 		if begin < 0 {
 			break
 		}
@@ -290,15 +349,6 @@ func (x *exchange) prompts() (first, found int) {
 		}
 	}
 	return first, found
-}
-
-// blank is the white space that ends the prompt; before it is known, the one that
-// stands at the end.
-func (x *exchange) blank() string {
-	if x.t.known != "" {
-		return trailingBlank(x.t.prompt)
-	}
-	return trailingBlank(string(x.t.screen.tail()))
 }
 
 // linesBack goes through the complete lines of the output from the last to the

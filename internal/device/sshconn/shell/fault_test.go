@@ -386,6 +386,27 @@ func TestUnasked(t *testing.T) {
 	})
 }
 
+// A device that writes unasked for ever is given up, whatever the time allowed.
+func TestUnaskedFlood(t *testing.T) {
+	t.Parallel()
+	sh, b := open(t, &cli{commands: map[string]func(*cli, *box){"show it": prints("it\n")}})
+	var flood sync.WaitGroup
+	begun := make(chan struct{})
+	flood.Go(func() {
+		block := []byte(crlf(lines(500)))
+		close(begun)
+		for {
+			if _, err := b.conn.Write(block); err != nil {
+				return
+			}
+		}
+	})
+	<-begun
+	_, err := sh.Run(t.Context(), device.Command{Line: "show it", MaxBytes: 1 << 20})
+	wantKind(t, err, fault.Disconnected)
+	flood.Wait()
+}
+
 // Something else in front of the echo: whose output it is cannot be told.
 func TestForeignText(t *testing.T) {
 	t.Parallel()
@@ -395,7 +416,7 @@ func TestForeignText(t *testing.T) {
 			if line == "show it" {
 				b.write("the end of something else\r\nlon-probe-01 # ")
 			}
-			b.write(line + "\r\nit\r\nlon-probe-01 # ")
+			b.write(line + "\r\nlon-probe-01 # ")
 		}
 	})
 	sh, err := openOn(t, ch)
@@ -412,29 +433,65 @@ func TestForeignText(t *testing.T) {
 // A device that shows no blanks at its prompt is found out, and worked with.
 func TestNoBlankEcho(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		outputs := []string{"it\r\n", "one\r\nlon-probe-01 # \r\ntwo\r\n", "", "one\r\nlon-probe-01 # \r\n"}
-		n := 0
-		ch, _ := newBox(t, func(b *box) {
-			b.write("lon-probe-01 # ")
-			for line := range b.keys {
-				b.write(strings.TrimSpace(line) + "\r\n")
-				if line == "show it" {
-					for part := range strings.SplitAfterSeq(outputs[n], "# ") {
-						b.write(part)
-						time.Sleep(time.Second)
+	const prompt = "lon-probe-01 # "
+	for name, c := range map[string]struct {
+		parts []string
+		stops []time.Duration
+	}{
+		"a line":             {[]string{"it\r\n"}, nil},
+		"nothing":            {nil, nil},
+		"a prompt":           {[]string{"one\r\n", prompt, "\r\ntwo\r\n"}, nil},
+		"a prompt and stops": {[]string{"one\r\n" + prompt, "\r\ntwo\r\n"}, []time.Duration{time.Second}},
+		"a prompt last":      {[]string{"one\r\n" + prompt, "\r\n"}, []time.Duration{time.Second}},
+		"two prompts":        {[]string{prompt, "\r\n" + prompt, "\r\ntwo\r\n"}, []time.Duration{time.Millisecond, 3 * time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ch, _ := newBox(t, func(b *box) {
+					b.write(prompt)
+					for line := range b.keys {
+						b.write(strings.TrimSpace(line) + "\r\n")
+						for i, part := range c.parts {
+							if line != "show it" {
+								break
+							}
+							b.write(part)
+							if i < len(c.stops) {
+								time.Sleep(c.stops[i])
+							}
+						}
+						b.write(prompt)
+					}
+				})
+				sh, err := openOn(t, ch)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := strings.ReplaceAll(strings.Join(c.parts, ""), "\r", "")
+				for range 2 {
+					if got := run(t, sh, device.Command{Line: "show it"}).Text; got != want {
+						t.Errorf("output %q, want %q", got, want)
 					}
 				}
-				b.write("lon-probe-01 # ")
-			}
+			})
 		})
-		sh, err := openOn(t, ch)
-		if err != nil {
-			t.Fatal(err)
+	}
+}
+
+// A device that comes to print an empty line before each prompt, and stops to.
+func TestEmptyLinesBeforePrompt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		lead := ""
+		c := &cli{
+			prompt:   func(c *cli) string { return lead + osmPrompt(c) },
+			commands: map[string]func(*cli, *box){"show it": prints("it\n")},
 		}
-		for n = range outputs {
-			if got := run(t, sh, device.Command{Line: "show it"}).Text; got != strings.ReplaceAll(outputs[n], "\r", "") {
-				t.Errorf("output %q, want %q", got, outputs[n])
+		sh, _ := open(t, c)
+		for _, lead = range []string{"", "\r\n", "\r\n", "\r\n\r\n", ""} {
+			if got := run(t, sh, device.Command{Line: "show it"}).Text; strings.TrimRight(got, "\n") != "it" {
+				t.Errorf("with %q before the prompt the output is %q", lead, got)
 			}
 		}
 	})

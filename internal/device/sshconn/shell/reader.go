@@ -2,9 +2,12 @@ package shell
 
 import "io"
 
-// readSize is one read of the channel. Two such buffers are held for each shell;
-// an SSH packet carries at most 32 KiB.
-const readSize = 16 << 10
+// A read begins small, as most answers are, and grows with what comes: two such
+// buffers are held for each shell. An SSH packet carries at most 32 KiB.
+const (
+	firstRead = 2 << 10
+	mostRead  = 32 << 10
+)
 
 // reader hands on what a channel brings, read by read. Nobody waiting means that
 // it stops reading, so that a device which writes unasked fills its own window
@@ -25,15 +28,19 @@ func startReader(src io.Reader) *reader {
 func (r *reader) run(src io.Reader) {
 	defer close(r.done)
 	var bufs [2][]byte
+	size := firstRead
 	for i := 0; ; {
-		if bufs[i] == nil {
-			bufs[i] = make([]byte, readSize)
+		if len(bufs[i]) < size {
+			bufs[i] = make([]byte, size)
 		}
 		n, err := src.Read(bufs[i])
+		if n == size {
+			size = min(4*size, mostRead)
+		}
 		if n > 0 {
 			select {
 			case r.chunks <- bufs[i][:n]:
-				i ^= 1 // the other one is free again, as its reader came back for more
+				i ^= 1 // whoever took this one is done with the other
 			case <-r.quit:
 				return
 			}

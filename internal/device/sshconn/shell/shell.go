@@ -305,7 +305,7 @@ func (s *Shell) explain(err error, act, stage string) error {
 		}
 	case errors.Is(err, errTooLarge):
 		e.Kind = fault.TooLarge
-	case errors.Is(err, errEcho), errors.Is(err, errAsks), errors.Is(err, errMarks), errors.Is(err, errStopped):
+	case errors.Is(err, errEcho), errors.Is(err, errAsks), errors.Is(err, errMarks), errors.Is(err, errUnasked), errors.Is(err, errStopped):
 		e.Kind = fault.Disconnected
 	default:
 		e.Kind = fault.Internal

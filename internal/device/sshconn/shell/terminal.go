@@ -32,6 +32,7 @@ var (
 	errTooLarge = errors.New("more output than allowed")
 	errEcho     = errors.New("what came back does not begin with the command: an earlier answer was still under way, or something else wrote to the terminal")
 	errAsks     = errors.New("the device asks without end")
+	errUnasked  = errors.New("the device writes unasked and does not end")
 	errMarks    = errors.New("the device shows prompts and answers nothing that is typed at them")
 )
 
@@ -48,6 +49,7 @@ type terminal struct {
 	known  string // identity of the prompt learned at login; "" before
 
 	echoes blankEcho
+	lead   int // empty lines that the device prints before a prompt
 
 	terms terms  // of the call in progress
 	last  answer // of the last line typed
@@ -68,7 +70,7 @@ const (
 type terms struct {
 	done    <-chan struct{} // of the caller's context
 	answers map[string]string
-	secret  func() (secret.String, error) // nil where no secret may be typed
+	secret  func() (secret.String, error) // the enable password; nil where there is none
 	confirm bool
 	limit   int
 	// step marks a line of our own, a change of mode: a refusal ends the walk.
@@ -118,7 +120,9 @@ func (t *terminal) write(text string) error {
 	return nil
 }
 
-// login waits for the first prompt and learns it.
+// login waits for the first prompt and learns it. It is proven in any case: a
+// message of the day may hold a line like a prompt, and how the device shows the
+// mark now, with nothing under way, tells what to expect later.
 func (t *terminal) login() error {
 	x := t.newExchange("")
 	x.echoed = true
@@ -166,8 +170,8 @@ func (t *terminal) settle() error {
 		if !more {
 			break
 		}
-		if err := x.advance(); err != nil {
-			return err
+		if x.advance() != nil {
+			return errUnasked
 		}
 	}
 	if x.look() != atPrompt {
