@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -114,8 +113,7 @@ func TestKill(t *testing.T) {
 	submitted := make(map[string]jobs.Job)
 	events := make(map[uint64]jobs.Event)
 	for range 20 {
-		child := exec.CommandContext(t.Context(), os.Args[0], dir)
-		child.Env = append(os.Environ(), childEnv+"=1")
+		child := started(t, dir)
 		var stderr bytes.Buffer
 		child.Stderr = &stderr
 		out, err := child.StdoutPipe()

@@ -121,6 +121,46 @@ func TestWaves(t *testing.T) {
 	}
 }
 
+// TestRetryOvertakesTheLastEnd: the ledger can say that a job is finished, and an
+// operator can retry it, before the end of its last unit has come here.
+func TestRetryOvertakesTheLastEnd(t *testing.T) {
+	s := newSchedule(Limits{Global: 1, PerSite: 1, PerDevice: 1})
+	s.addJob(index(1, accessRead, many("d", "lon", 2)...))
+	first, _ := picks(s)
+	s.ended(first[0], outcome{})
+	last, _ := picks(s)
+
+	again := index(1, accessRead, many("d", "lon", 2)...)
+	again.round = 1
+	s.addJob(again)
+	s.addJob(index(1, accessRead, many("d", "lon", 2)...)) // an old message
+	s.ended(last[0], outcome{})
+	var order []string
+	for units, list := picks(s); len(units) > 0; units, list = picks(s) {
+		order = append(order, list...)
+		s.ended(units[0], outcome{})
+	}
+	if !slices.Equal(order, []string{"d00000", "d00001"}) {
+		t.Errorf("after the retry: %q", order)
+	}
+	if len(s.jobs) != 0 || s.running != 0 {
+		t.Errorf("left behind: %+v", s)
+	}
+}
+
+// TestJobIsKnownAlready: Run has read a job from the ledger when the message of
+// its submission comes.
+func TestJobIsKnownAlready(t *testing.T) {
+	s := newSchedule(Limits{Global: 4, PerSite: 4, PerDevice: 4})
+	for range 2 {
+		s.addJob(index(1, accessRead, many("d", "lon", 2)...))
+		picks(s)
+	}
+	if s.running != 2 {
+		t.Errorf("%d units run of a job that has two", s.running)
+	}
+}
+
 // TestScheduleProperty plays a scheduler in a simulated clock against a plain
 // account of what it may do: jobs come, are canceled and retried, units end, are
 // done again at once or later, and time passes.
