@@ -113,7 +113,7 @@ func TestKill(t *testing.T) {
 	submitted := make(map[string]jobs.Job)
 	events := make(map[uint64]jobs.Event)
 	for range 20 {
-		child := started(t, dir)
+		child := started(t, "kill", dir)
 		var stderr bytes.Buffer
 		child.Stderr = &stderr
 		out, err := child.StdoutPipe()

@@ -428,6 +428,23 @@ func TestStopKeepsWhatIsCertain(t *testing.T) {
 	}
 }
 
+// TestStopEndsWithoutLedger: a result that cannot be stored does not keep fleetd
+// from stopping.
+func TestStopEndsWithoutLedger(t *testing.T) {
+	release := make(chan struct{})
+	h := newHarness(t, runnertest.Func(func(_ context.Context, w jobs.Work, _ jobs.Journal) jobs.Result {
+		<-release
+		return result(w, succeeds(`1`))
+	})).start()
+	job := h.submit(request("read", nil, "a"))
+	h.await(job.ID, 0, state("a", jobs.Running))
+	if err := h.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	h.stop()
+}
+
 func TestRunTwiceIsConflict(t *testing.T) {
 	h := newHarness(t, &runnertest.Fake{}).start()
 	h.finish(h.submit(request("read", spec(runnertest.Succeeds), "a")).ID) // it runs

@@ -10,16 +10,21 @@ import (
 	"go.uber.org/goleak"
 )
 
-// childEnv makes the test binary a process that runs jobs until it is killed.
+// childEnv names the part that a copy of the test binary plays as a process of
+// its own.
 const childEnv = "JOBS_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" {
+	parts := map[string]func(dir string) error{
+		"kill": runUntilKilled,
+		"full": runOnFullDisk,
+	}
+	if part, ok := parts[os.Getenv(childEnv)]; ok {
 		go func() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
 			os.Exit(2) // the test died; nobody else would end this process
 		}()
-		if err := runUntilKilled(os.Args[1]); err != nil {
+		if err := part(os.Args[1]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -28,12 +33,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// started makes a copy of the test binary that runs jobs, and ends when this
+// started makes a copy of the test binary that plays a part, and ends when this
 // process does.
-func started(t *testing.T, dir string) *exec.Cmd {
+func started(t *testing.T, part, dir string) *exec.Cmd {
 	t.Helper()
 	child := exec.CommandContext(t.Context(), os.Args[0], dir)
-	child.Env = append(os.Environ(), childEnv+"=1")
+	child.Env = append(os.Environ(), childEnv+"="+part)
 	if _, err := child.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}

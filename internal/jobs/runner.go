@@ -43,7 +43,7 @@ type Journal interface {
 	Step(ctx context.Context, step string) error
 	// Intent says that a once-only act is about to be done.
 	Intent(ctx context.Context, step, detail string) error
-	// Outcome says how a once-only act ended.
+	// Outcome says how a once-only act ended. It is kept even when ctx has ended.
 	Outcome(ctx context.Context, step, detail string, err error) error
 	// Note keeps a line about the unit (what was observed).
 	Note(ctx context.Context, step, detail string) error

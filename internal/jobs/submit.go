@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"capfleet/internal/fault"
@@ -122,7 +123,9 @@ type named struct {
 func encodeTargets(list []Target) (targets, tasks []named, err error) {
 	targets = make([]named, 0, len(list))
 	tasks = make([]named, 0, len(list))
-	for _, t := range list {
+	// In order of key the ledger appends; out of order it would move what it has.
+	inOrder := slices.SortedFunc(slices.Values(list), func(a, b Target) int { return strings.Compare(a.Device, b.Device) })
+	for _, t := range inOrder {
 		t.Unit = t.unit()
 		target, err := json.Marshal(t)
 		if err != nil {

@@ -274,8 +274,9 @@ func (db *DB) View(fn func(*Tx) error) error {
 }
 
 // Update runs fn in the writer and returns after its changes are on the disk.
-// An error of fn is returned as it is and nothing of fn is kept; fault.Storage
-// means that the file could not take the changes, and a later Update may succeed.
+// An error of fn is returned as it is and nothing of fn is kept. fault.Storage
+// means that the changes are not known to be on the disk; a later Update may
+// succeed, when there is space again.
 // fn runs at most once, in the writer's goroutine: it must be quick and must not
 // call Update or View. The context counts until the writer has taken fn; from
 // then on it is a matter of one commit.

@@ -1,0 +1,123 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"capfleet/internal/fault"
+	"capfleet/internal/jobs"
+	"capfleet/internal/jobs/runnertest"
+)
+
+// logged is closed when a message is logged for the first time.
+type logged struct {
+	slog.Handler
+	message string
+	once    *sync.Once
+	seen    chan struct{}
+}
+
+func (l logged) Enabled(context.Context, slog.Level) bool { return true }
+func (l logged) WithAttrs([]slog.Attr) slog.Handler       { return l }
+
+func (l logged) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == l.message {
+		l.once.Do(func() { close(l.seen) })
+	}
+	return nil
+}
+
+// runOnFullDisk is the child of TestDiskFull: a result comes when there is no
+// space for it. A limit on the size of files stands for the full disk.
+func runOnFullDisk(dir string) error {
+	signal.Ignore(syscall.SIGXFSZ)
+	db, opts, err := openDir(dir)
+	if err != nil {
+		return err
+	}
+	row := `"` + strings.Repeat("x", 4<<20) + `"`
+	running, full := make(chan struct{}), make(chan struct{})
+	opts.Runner = runnertest.Func(func(_ context.Context, w jobs.Work, _ jobs.Journal) jobs.Result {
+		close(running)
+		<-full
+		return result(w, succeeds(row))
+	})
+	waits := logged{Handler: slog.DiscardHandler, message: "result could not be stored; trying again", once: &sync.Once{}, seen: make(chan struct{})}
+	opts.Logger = slog.New(waits)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	engine, err := jobs.Open(ctx, opts)
+	if err != nil {
+		return err
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- engine.Run(ctx) }()
+	job, err := engine.Submit(ctx, request("read", nil, "a"))
+	if err != nil {
+		return err
+	}
+	<-running
+
+	info, err := os.Stat(db.Path())
+	if err != nil {
+		return err
+	}
+	var unlimited syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &unlimited); err != nil {
+		return err
+	}
+	limited := unlimited
+	limited.Cur = uint64(info.Size())
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limited); err != nil {
+		return err
+	}
+	close(full)
+	<-waits.seen
+	if _, err := engine.Submit(ctx, wide(20_000)); !fault.Is(err, fault.Storage) {
+		return fmt.Errorf("a job was taken on a full disk: %v", err)
+	}
+	if _, state, err := engine.Job(ctx, job.ID); err != nil || state != jobs.Running {
+		return fmt.Errorf("with its result waiting for space the job is %s: %v", state, err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &unlimited); err != nil {
+		return err
+	}
+	for ev, err := range engine.Watch(ctx, jobs.WatchOptions{Job: job.ID}) {
+		if err != nil {
+			return err
+		}
+		if ev.Type == jobs.EventJobFinished {
+			break
+		}
+	}
+	cancel()
+	return errors.Join(<-stopped, db.Close())
+}
+
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := started(t, "full", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	db, opts, err := openDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	h := &harness{t: t, db: db, opts: opts}
+	h.reopen()
+	if _, state, err := h.Job(t.Context(), "1"); err != nil || state != jobs.Succeeded {
+		t.Errorf("%s %v", state, err)
+	}
+	if got := h.rows("1"); got["a"] != 1 {
+		t.Errorf("rows %v", got)
+	}
+}
