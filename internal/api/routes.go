@@ -22,7 +22,7 @@ func (s *Server) routes() []route {
 		job    = "/v1/jobs/{id}"
 		device = "/v1/devices"
 	)
-	return []route{
+	return append([]route{
 		handle(s, "GET", "/v1/version", "version", "Which fleetd this is", s.version),
 		handle(s, "GET", device, "list-devices", "Selected devices with the facts last seen; without a selection all", s.devices),
 		handle(s, "GET", device+"/{name}", "get-device", "One device", s.device),
@@ -45,7 +45,7 @@ func (s *Server) routes() []route {
 		handle(s, "GET", "/v1/artifacts", "list-artifacts", "Kept files, of one job or all", s.artifacts),
 		handle(s, "GET", "/v1/artifacts/{sha256}", "get-artifact", "The content of a kept file", s.artifact,
 			body[[]byte]("application/octet-stream")),
-	}
+	}, s.artifactRoutes()...)
 }
 
 // handle makes a route of a handler. An error of the handler becomes a Problem;
@@ -189,10 +189,15 @@ func (s *Server) pinHostKeys(ctx context.Context, in *struct{ Body PinRequest })
 }
 
 type artifactsInput struct {
-	Job string `query:"job" maxLength:"64" doc:"only this job's"`
+	Job    string `query:"job" maxLength:"64" doc:"only this job's"`
+	Digest string `query:"digest" pattern:"^[0-9a-f]{1,64}$" doc:"only those whose SHA-256 begins so"`
 }
 
 func (s *Server) artifacts(ctx context.Context, in *artifactsInput) (*answer[ArtifactList], error) {
+	if in.Digest != "" {
+		rows, err := s.service.FindArtifacts(ctx, in.Job, in.Digest)
+		return answered(ArtifactList{Rows: notNil(rows)}, err)
+	}
 	rows, err := s.service.Artifacts(ctx, in.Job)
 	return answered(ArtifactList{Rows: notNil(rows)}, err)
 }

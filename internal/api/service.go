@@ -58,6 +58,7 @@ type ArtifactService interface {
 	Artifacts(ctx context.Context, job string) ([]Artifact, error)
 	// Artifact opens one by its digest.
 	Artifact(ctx context.Context, sha256 string) (io.ReadCloser, Artifact, error)
+	ArtifactStore
 }
 
 // EventEnd is the name of the server-sent event that ends a job's stream: the

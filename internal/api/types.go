@@ -164,6 +164,7 @@ type Artifact struct {
 	Size      int64     `json:"size" doc:"bytes"`
 	Job       string    `json:"job"`
 	Device    string    `json:"device"`
+	CreatedBy string    `json:"created_by" doc:"who added it; empty for what a job made"`
 	CreatedAt time.Time `json:"created_at"`
 }
 

@@ -26,6 +26,7 @@ type Meta struct {
 	MediaType string // "" or nonsense becomes application/octet-stream
 	Job       string // "" for a file that an operator added
 	Device    string
+	CreatedBy string // who added it; "" for what a job made
 }
 
 // Artifact is a kept file.
@@ -36,7 +37,8 @@ type Artifact struct {
 	Size      int64     `json:"size"` // bytes
 	Job       string    `json:"job,omitempty"`
 	Device    string    `json:"device,omitempty"`
-	CreatedAt time.Time `json:"created_at"` // UTC
+	CreatedBy string    `json:"created_by,omitempty"` // of a file that an operator added
+	CreatedAt time.Time `json:"created_at"`           // UTC
 }
 
 // Options of Open.

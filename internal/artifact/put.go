@@ -27,6 +27,7 @@ func (s *Store) Put(ctx context.Context, meta Meta, r io.Reader) (Artifact, erro
 		MediaType: cleanMediaType(meta.MediaType),
 		Job:       meta.Job,
 		Device:    meta.Device,
+		CreatedBy: meta.CreatedBy,
 		CreatedAt: s.now().UTC(),
 	}
 	act := "keep artifact " + a.Name

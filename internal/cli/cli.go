@@ -124,6 +124,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 		a.commandCommand(),
 		a.jobCommand(),
 		a.deviceCommand(),
+		a.artifactCommand(),
 		a.parseCommand(),
 		a.simCommand(),
 		a.demoCommand(),

@@ -26,6 +26,7 @@ type fakeFleet struct {
 	journal []api.JournalEntry
 	results map[string]api.Results // by job
 	events  []api.Event
+	kept    []keptFile
 	// hang keeps the event stream open until the context ends.
 	hang bool
 	// waiting, when set, is closed once somebody waits on a hanging stream.

@@ -27,6 +27,8 @@ type fleet interface {
 	Retry(ctx context.Context, id string) (api.Job, error)
 	// Events ends by itself once the job has finished.
 	Events(ctx context.Context, job string, after uint64) iter.Seq2[api.Event, error]
+
+	artifactFleet
 }
 
 var _ fleet = (*client.Client)(nil)

@@ -27,13 +27,18 @@ func (a *app) newProgress(job api.Job) progress {
 	switch {
 	case a.global.quiet:
 		return noProgress{}
-	case a.streams.ErrTerminal && a.streams.Getenv("TERM") != "dumb":
-		return startLiveLine(a.streams.Err, job, a.width, a.streams.Now)
+	case a.live():
+		return startLiveJob(a.streams.Err, job, a.width, a.streams.Now)
 	case a.terse:
 		return noProgress{}
 	default:
 		return eventLines{a}
 	}
+}
+
+// live reports whether a line that keeps changing can be shown.
+func (a *app) live() bool {
+	return a.streams.ErrTerminal && a.streams.Getenv("TERM") != "dumb" && !a.global.quiet
 }
 
 type noProgress struct{}
@@ -101,26 +106,19 @@ type liveLine struct {
 	width func() int
 	now   func() time.Time
 	start time.Time
-
-	mu    sync.Mutex
-	tally tally
+	// draw gives the line, at most width columns wide. It is called from the
+	// goroutine.
+	draw func(elapsed time.Duration, width int) string
 
 	stop chan struct{}
 	done chan struct{}
 	once sync.Once
 }
 
-func startLiveLine(w io.Writer, job api.Job, width func() int, now func() time.Time) *liveLine {
-	l := &liveLine{w: w, width: width, now: now, start: now(), tally: newTally(job),
-		stop: make(chan struct{}), done: make(chan struct{})}
+func startLiveLine(w io.Writer, width func() int, now func() time.Time, draw func(elapsed time.Duration, width int) string) *liveLine {
+	l := &liveLine{w: w, width: width, now: now, start: now(), draw: draw, stop: make(chan struct{}), done: make(chan struct{})}
 	go l.loop()
 	return l
-}
-
-func (l *liveLine) Event(ev api.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.tally.add(ev)
 }
 
 func (l *liveLine) Close() {
@@ -145,13 +143,34 @@ func (l *liveLine) loop() {
 			if elapsed < liveAfter {
 				continue
 			}
-			l.mu.Lock()
-			line := l.tally.line(elapsed, l.width()-1)
-			l.mu.Unlock()
-			_, _ = io.WriteString(l.w, clearLine+line)
+			_, _ = io.WriteString(l.w, clearLine+l.draw(elapsed, l.width()-1))
 			drawn = true
 		}
 	}
+}
+
+// liveJob is the live line of a job.
+type liveJob struct {
+	*liveLine
+
+	mu    sync.Mutex
+	tally tally
+}
+
+func startLiveJob(w io.Writer, job api.Job, width func() int, now func() time.Time) *liveJob {
+	j := &liveJob{tally: newTally(job)}
+	j.liveLine = startLiveLine(w, width, now, func(elapsed time.Duration, width int) string {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return j.tally.line(elapsed, width)
+	})
+	return j
+}
+
+func (j *liveJob) Event(ev api.Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.tally.add(ev)
 }
 
 // tally counts a job's tasks from its events.

@@ -90,7 +90,7 @@ func (l *lockedBuffer) String() string {
 func TestLiveLineIsOnlyForLongWorkAndGoesAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var terminal lockedBuffer
-		l := startLiveLine(&terminal, api.Job{ID: "12", Devices: 2}, func() int { return 80 }, time.Now)
+		l := startLiveJob(&terminal, api.Job{ID: "12", Devices: 2}, func() int { return 80 }, time.Now)
 		time.Sleep(liveAfter - liveInterval) // the bubble's clock, not ours
 		synctest.Wait()
 		if got := terminal.String(); got != "" {

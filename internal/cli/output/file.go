@@ -1,9 +1,11 @@
 package output
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,7 +15,11 @@ import (
 // directory, so that whoever reads the file sees all of it or what was there
 // before. A link is followed; what is there and no regular file (a device, a
 // directory) is refused, since a rename would take its place.
-func WriteFile(name string, data []byte) error {
+func WriteFile(name string, data []byte) error { return WriteFrom(name, bytes.NewReader(data)) }
+
+// WriteFrom is WriteFile of what r gives until its end. When r fails nothing is
+// written, and the error is r's own.
+func WriteFrom(name string, r io.Reader) error {
 	target, err := filepath.EvalSymlinks(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -30,7 +36,7 @@ func WriteFile(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(data)
+	_, err = io.Copy(file, r)
 	if err == nil {
 		err = file.Sync()
 	}
