@@ -8,19 +8,19 @@
 //
 // # The states of a task
 //
-//	             submit                   retry by an operator
-//	               │    ┌──────────────────────────────────────────────┐
-//	               ▼    ▼                                              │
-//	             pending ──────────┬─ cancel ───────► canceled ────────┤
-//	              ▲   │            ├─ budget spent ─► skipped ─────────┤
-//	  stop, crash │   │ hand-out   │                                   │
-//	              │   ▼            │                                   │
-//	             running ───────► waiting                              │
-//	              │   ▲  may pass  │                                   │
-//	              │   └────────────┘ its time has come                 │
-//	              │                                                    │
-//	              ├──► succeeded, unchanged                            │
-//	              └──► failed, attention, canceled ────────────────────┘
+//	           submit                   retry by an operator
+//	             │    ┌──────────────────────────────────────────────┐
+//	             ▼    ▼                                              │
+//	           pending ──────────┬─ cancel ───────► canceled ────────┤
+//	            ▲   │            ├─ budget spent ─► skipped ─────────┤
+//	stop, crash │   │ hand-out   │                                   │
+//	            │   ▼            │                                   │
+//	           running ───────► waiting                              │
+//	            │   ▲  may pass  │                                   │
+//	            │   └────────────┘ its time has come                 │
+//	            │                                                    │
+//	            ├──► succeeded, unchanged                            │
+//	            └──► failed, attention, canceled ────────────────────┘
 //
 // Transitions (state.go) is that drawing as a table; nothing moves a task
 // without it. A job has no state of its own: JobState works it out from the
