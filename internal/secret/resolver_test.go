@@ -132,8 +132,10 @@ func TestLeavingAndComing(t *testing.T) {
 		}
 		stayer <- err
 	}()
-	for r.Waiting(ref) < 2 {
-		runtime.Gosched()
+	for start := time.Now(); r.Waiting(ref) < 2; runtime.Gosched() {
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("the two do not share a reading")
+		}
 	}
 	cancel()
 	if err := <-leaver; !errors.Is(err, context.Canceled) {

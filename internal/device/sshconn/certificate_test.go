@@ -87,7 +87,7 @@ func TestCertificateLogsIn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !strings.Contains(string(log), "CERT ID fleet") {
+			if !strings.Contains(string(log), "-CERT SHA256:") {
 				t.Error("sshd saw no certificate")
 			}
 			_, err = d.Dial(t.Context(), certified(srv, key, secret.Ref{}))
