@@ -114,7 +114,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 	root.SetErr(a.streams.Err)
 
 	fl := root.PersistentFlags()
-	fl.StringVar(&a.global.server, "server", "", "fleetd's Unix `socket` (environment FLEET_SERVER; default "+a.defaultServerForHelp()+")")
+	fl.StringVar(&a.global.server, "server", "", "fleetd's Unix `socket`, or ssh://user@host[:port][/socket] for one elsewhere (environment FLEET_SERVER; default "+a.defaultServerForHelp()+")")
 	fl.BoolVar(&a.global.noColor, "no-color", false, "no colours (environment NO_COLOR)")
 	fl.BoolVarP(&a.global.quiet, "quiet", "q", false, "no progress and no remarks, only results and errors")
 	_ = root.RegisterFlagCompletionFunc("server", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault))
@@ -130,6 +130,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 		a.demoCommand(),
 		a.versionCommand(),
 		a.completionCommand(root),
+		a.proxyCommand(),
 	)
 	return root
 }

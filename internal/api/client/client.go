@@ -1,6 +1,7 @@
-// Package client speaks to fleetd over its Unix socket. It turns every error
-// body back into a *fault.Error of the kind that it had in fleetd, and a fleetd
-// that cannot be reached into fault.Unavailable with the socket that was tried.
+// Package client speaks to fleetd over its Unix socket, here or through SSH on
+// another host. It turns every error body back into a *fault.Error of the kind
+// that it had in fleetd, and a fleetd that cannot be reached into
+// fault.Unavailable with what was tried.
 //
 // fleetd is authoritative; the client keeps nothing.
 package client
@@ -17,11 +18,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"capfleet/internal/api"
@@ -40,71 +38,62 @@ const (
 
 // Client is a connection pool to one fleetd. It is safe for concurrent use.
 type Client struct {
-	socket string
-	http   *http.Client
+	at   endpoint
+	http *http.Client
 }
 
-// New makes a client of the fleetd that listens on a Unix socket, given as a
-// path or as unix:PATH. It does not connect.
+// New makes a client of a fleetd: the path of its Unix socket, as such or as
+// unix:PATH, or ssh://[user@]host[:port][/socket] for one on another host. It does
+// not connect.
 func New(server string) (*Client, error) {
-	path, ok := strings.CutPrefix(server, "unix:")
-	if ok && strings.HasPrefix(path, "//") {
-		path = path[2:]
-	}
-	switch {
-	case path == "":
-		return nil, &fault.Error{Kind: fault.Invalid, Act: "no fleetd is named", Next: "set --server or FLEET_SERVER to its socket"}
-	case strings.Contains(path, "://"):
-		return nil, &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("server %q is not a Unix socket", server), Next: "give the path of fleetd's socket"}
-	}
-	path, err := filepath.Abs(path)
+	at, err := parse(server)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, "find socket "+server, err)
+		return nil, err
 	}
-	c := &Client{socket: path}
-	c.http = &http.Client{Transport: &http.Transport{
+	return newClient(at), nil
+}
+
+func newClient(at endpoint) *Client {
+	return &Client{at: at, http: &http.Client{Transport: asking{&http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			conn, err := d.DialContext(ctx, "unix", path)
-			if err != nil && ctx.Err() == nil {
-				return nil, unreachable(path, err)
-			}
-			return conn, err
+			ctx, stop := asked(ctx)
+			defer stop()
+			return at.dial(ctx)
 		},
 		ResponseHeaderTimeout: answerTimeout,
 		MaxIdleConnsPerHost:   4,
 		IdleConnTimeout:       30 * time.Second,
-		DisableCompression:    true, // nothing to gain on a socket of the same machine
-	}}
-	return c, nil
+		DisableCompression:    true, // nothing to gain on a socket, and ssh has its own
+	}}}}
 }
 
-// Socket is the path of the socket.
-func (c *Client) Socket() string { return c.socket }
+// asking lets a dial know the request that it is for. net/http has a dial go on
+// when its request has ended, for a later one to use; ours may be a process that
+// nobody would wait for any more.
+type asking struct{ *http.Transport }
+
+type requestKey struct{}
+
+func (a asking) RoundTrip(r *http.Request) (*http.Response, error) {
+	return a.Transport.RoundTrip(r.WithContext(context.WithValue(r.Context(), requestKey{}, r.Context())))
+}
+
+// asked has a dial's context end with its request's.
+func asked(ctx context.Context) (context.Context, func()) {
+	request, ok := ctx.Value(requestKey{}).(context.Context)
+	if !ok {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(request, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// Server is the fleetd that New was given, a path in absolute form.
+func (c *Client) Server() string { return c.at.server() }
 
 // Close ends the idle connections. The client can be used again after it.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
-
-// unreachable says in one line what was tried and how to start one.
-func unreachable(path string, err error) error {
-	reason := err
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		reason = errors.New("no such file")
-	case errors.Is(err, syscall.ECONNREFUSED):
-		reason = errors.New("nobody listens on it")
-	case errors.Is(err, os.ErrPermission):
-		return &fault.Error{Kind: fault.Unavailable, Act: "cannot reach fleetd at unix socket " + path,
-			Err: errors.New("permission denied"), Next: "be the user that fleetd runs as"}
-	default:
-		var op *net.OpError
-		if errors.As(err, &op) {
-			reason = op.Err
-		}
-	}
-	return &fault.Error{Kind: fault.Unavailable, Act: "cannot reach fleetd at unix socket " + path,
-		Err: reason, Next: "start it with: fleetd --inventory F, or set --server/FLEET_SERVER"}
-}
 
 // Version tells which fleetd answers.
 func (c *Client) Version(ctx context.Context) (api.Version, error) {
@@ -292,9 +281,9 @@ func (c *Client) broken(ctx context.Context, err error) error {
 	}
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return &fault.Error{Kind: fault.Timeout, Act: "fleetd at unix socket " + c.socket + " does not answer", Err: err}
+		return &fault.Error{Kind: fault.Timeout, Act: "fleetd at " + c.at.String() + " does not answer", Err: err}
 	}
-	return &fault.Error{Kind: fault.Disconnected, Act: "connection to fleetd at unix socket " + c.socket + " broke", Err: err}
+	return &fault.Error{Kind: fault.Disconnected, Act: "connection to fleetd at " + c.at.String() + " broke", Err: err}
 }
 
 // problem reads an error body. Something else than a Problem can only come from

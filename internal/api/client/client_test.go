@@ -23,7 +23,7 @@ type server func(*http.Request) (*http.Response, error)
 func (s server) RoundTrip(r *http.Request) (*http.Response, error) { return s(r) }
 
 func with(s server) *Client {
-	return &Client{socket: "/run/s", http: &http.Client{Transport: s}}
+	return &Client{at: unixSocket("/run/s"), http: &http.Client{Transport: s}}
 }
 
 func answer(status int, contentType, body string) *http.Response {
@@ -35,7 +35,8 @@ func TestNew(t *testing.T) {
 	t.Parallel()
 	for server, want := range map[string]string{
 		"/run/s": "/run/s", "unix:/run/s": "/run/s", "unix:///run/s": "/run/s",
-		"": "", "unix:": "", "http://127.0.0.1:80": "", "ssh://joe@host": "",
+		"": "", "unix:": "", "http://127.0.0.1:80": "", "ftp://host": "",
+		"ssh://joe@host": "ssh://joe@host",
 	} {
 		c, err := New(server)
 		if want == "" {
@@ -44,7 +45,7 @@ func TestNew(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || c.Socket() != want {
+		if err != nil || c.Server() != want {
 			t.Errorf("%q: %v, %v", server, c, err)
 		}
 	}
@@ -112,7 +113,9 @@ func TestNoAnswer(t *testing.T) {
 
 func TestEventsOfAServerThatIsNotThere(t *testing.T) {
 	t.Parallel()
-	c := with(func(*http.Request) (*http.Response, error) { return nil, unreachable("/run/s", errors.New("gone")) })
+	c := with(func(*http.Request) (*http.Response, error) {
+		return nil, unreachable(unixSocket("/run/s"), errors.New("gone"))
+	})
 	n := 0
 	for _, err := range c.Events(t.Context(), "1", 0) {
 		n++
@@ -140,7 +143,7 @@ func TestEventsWaitForTheServer(t *testing.T) {
 					case len(asked) == 1:
 						return answer(200, "text/event-stream", ": hello\n\nid: 3\nevent: task_step\ndata: {\"seq\":3}\n\nid: 4\nevent: ta"), nil
 					case time.Since(began) < away:
-						return nil, unreachable("/run/s", errors.New("gone"))
+						return nil, unreachable(unixSocket("/run/s"), errors.New("gone"))
 					}
 					return answer(200, "text/event-stream", "id: 4\nevent: job_finished\ndata: {\"seq\":4}\n\nevent: end\ndata: {}\n\n"), nil
 				})

@@ -99,7 +99,7 @@ var errEnd = errors.New("end of stream")
 
 // stream is one connection's server-sent events.
 type stream struct {
-	socket string
+	at     endpoint
 	cancel context.CancelFunc
 	body   io.ReadCloser
 	lines  *bufio.Scanner
@@ -124,7 +124,7 @@ func (c *Client) stream(ctx context.Context, job string, after uint64) (*stream,
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxLine)
 	// The timer ends the request's context, which ends a read that waits.
-	return &stream{socket: c.socket, cancel: cancel, body: resp.Body, lines: lines,
+	return &stream{at: c.at, cancel: cancel, body: resp.Body, lines: lines,
 		idle: time.AfterFunc(silence, cancel)}, nil
 }
 
@@ -169,7 +169,7 @@ func (s *stream) next() (api.Event, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return api.Event{}, &fault.Error{Kind: fault.Disconnected,
-		Act: "stream of events from fleetd at unix socket " + s.socket + " broke", Err: err}
+		Act: "stream of events from fleetd at " + s.at.String() + " broke", Err: err}
 }
 
 func (s *stream) close() {
