@@ -37,8 +37,8 @@ var allowed = map[string][]string{
 	"internal/artifact":   {"internal/ledger", "internal/fault"},
 
 	// Operations: alike, and blind to each other and to the queue.
-	"internal/report":   {"internal/operation", "internal/device", "internal/parse", "internal/fault", "templates"},
-	"internal/command":  {"internal/operation", "internal/device", "internal/parse", "internal/fault"},
+	"internal/report":   {"internal/operation", "internal/device", "internal/parse", "internal/transcript", "internal/fault", "templates"},
+	"internal/command":  {"internal/operation", "internal/device", "internal/parse", "internal/transcript", "internal/fault"},
 	"internal/check":    {"internal/operation", "internal/device", "internal/fault"},
 	"internal/hostkeys": {"internal/operation", "internal/device", "internal/fault"},
 
@@ -51,13 +51,14 @@ var allowed = map[string][]string{
 	"internal/device/sshconn":       {"internal/device", "internal/device/sshconn/shell", "internal/secret", "internal/fault"},
 	"internal/device/sshconn/shell": {"internal/device", "internal/secret", "internal/fault"},
 
-	"internal/parse":  {"internal/fault", "templates"},
-	"internal/ledger": {"internal/fault"},
-	"internal/config": {"internal/fault"},
-	"internal/secret": {},
-	"internal/fault":  {},
-	"internal/sim":    {},
-	"templates":       {},
+	"internal/parse":      {"internal/fault", "templates"},
+	"internal/transcript": {},
+	"internal/ledger":     {"internal/fault"},
+	"internal/config":     {"internal/fault"},
+	"internal/secret":     {},
+	"internal/fault":      {},
+	"internal/sim":        {},
+	"templates":           {},
 }
 
 // support lists packages that only tests and benchmarks import; they may import

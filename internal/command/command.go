@@ -117,6 +117,10 @@ func (o *command) run(ctx context.Context, env operation.Env, dev *device.Device
 	if err != nil {
 		return failed(ctx, env, dev, s, out, "command", err)
 	}
+	if s.Record {
+		env.Row(dev, recording(dev, s, out, env.Now()))
+		return nil
+	}
 	if template == nil {
 		env.Row(dev, Row{Device: dev.Name, Command: s.Command, Output: out.Text, ElapsedSeconds: seconds(out.Elapsed)})
 		return nil

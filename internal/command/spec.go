@@ -32,6 +32,10 @@ type Spec struct {
 	Unsafe bool `json:"unsafe,omitempty"`
 	// TimeoutSeconds bounds the command; 0 is the device's own command timeout.
 	TimeoutSeconds float64 `json:"timeout_seconds,omitempty"`
+	// Record gives the transcript, cleaned, as a Recording in place of a Row.
+	Record bool `json:"record,omitempty"`
+	// Blank are words that are blanked in a recording beside what is always.
+	Blank []string `json:"blank,omitempty"`
 }
 
 // Bounds of a spec. A terminal in line mode takes 4095 bytes; some command lines
@@ -76,6 +80,10 @@ func read(raw json.RawMessage) (Spec, *parse.Template, error) {
 		return s, nil, invalid("timeout_seconds is from 0 to %.0f", maxTimeout.Seconds())
 	case len(s.Template) > maxTemplate:
 		return s, nil, invalid("the template is larger than %d bytes", maxTemplate)
+	case s.Record && (s.Unsafe || s.Template != ""):
+		return s, nil, invalid("what is recorded is a read-only command's output as it is, without unsafe and template")
+	case len(s.Blank) > 0 && !s.Record:
+		return s, nil, invalid("blank has no meaning without record")
 	case s.Template == "" && s.TemplateName != "":
 		return s, nil, invalid("template_name without a template")
 	case s.Template == "":

@@ -389,3 +389,11 @@ func hasValue(t *parse.Template, key string) error {
 	}
 	return fmt.Errorf("template %s has no Value %q (it has %s)", t.Name(), key, strings.Join(have, ", "))
 }
+
+// Check reads the layout of a platform with all of its templates, as a report
+// would. A platform without one is fault.NotFound.
+func Check(lib *parse.Library, platform string) error {
+	l := &layouts{lib: lib, cache: map[string]cachedLayout{}}
+	_, err := l.forPlatform(platform)
+	return err
+}

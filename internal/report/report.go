@@ -20,6 +20,11 @@ import (
 // Spec is what a request says.
 type Spec struct {
 	Report string `json:"report"` // filesystem, rotation-file or software
+	// Record gives what the report's commands print, cleaned, in place of the
+	// report's rows: a Recording for each command. No template is run.
+	Record bool `json:"record,omitempty"`
+	// Blank are words that are blanked in a recording beside what is always.
+	Blank []string `json:"blank,omitempty"`
 }
 
 type operationReport struct{ layouts *layouts }
@@ -72,8 +77,12 @@ func (o *operationReport) Steps(raw json.RawMessage, unit operation.Unit) ([]ope
 	}
 	observe := func(ctx context.Context, env operation.Env) (operation.Observation, error) {
 		var details []string
+		read := o.read
+		if spec.Record {
+			read = o.record
+		}
 		for _, dev := range unit.Devices {
-			n, err := o.read(ctx, env, dev, spec)
+			n, err := read(ctx, env, dev, spec)
 			if err != nil {
 				return operation.Observation{}, err
 			}
@@ -100,6 +109,9 @@ func readSpec(raw json.RawMessage) (Spec, error) {
 	}
 	if !slices.Contains(names, spec.Report) {
 		return fail(fmt.Errorf("no report is called %q", spec.Report))
+	}
+	if len(spec.Blank) > 0 && !spec.Record {
+		return fail(errors.New("blank has no meaning without record"))
 	}
 	return spec, nil
 }
