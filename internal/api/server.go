@@ -242,7 +242,7 @@ func asProblem(_ huma.Context, _ string, v any) (any, error) {
 func correct(schemas map[string]*huma.Schema) {
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
-	requests := []string{"JobRequest", "Selection", "PinRequest", "HostKey"}
+	requests := []string{"JobRequest", "Selection", "PinRequest", "HostKey", "TemplateChange", "TemplateSample"}
 	for name, schema := range schemas {
 		for _, property := range schema.Properties {
 			if property.Type == huma.TypeArray {

@@ -16,6 +16,7 @@ type Service interface {
 	DeviceService
 	JobService
 	ArtifactService
+	TemplateService
 }
 
 // DeviceService answers for the inventory.

@@ -32,6 +32,7 @@ import (
 	"capfleet/internal/jobs"
 	"capfleet/internal/ledger"
 	"capfleet/internal/operation"
+	"capfleet/internal/override"
 	"capfleet/internal/parse"
 	"capfleet/internal/runner"
 )
@@ -58,6 +59,7 @@ type Daemon struct {
 	operations map[string]operation.Operation
 	engine     *jobs.Engine
 	artifacts  *artifact.Store
+	overrides  *override.Store
 
 	closing sync.Mutex
 	undo    []step
@@ -151,6 +153,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.overrides = override.New(d.opts.Overrides)
 	dialer := sshconn.NewDialer(sshconn.Options{Logger: d.log})
 	d.done("connections", dialer.Close)
 	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition)
