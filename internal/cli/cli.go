@@ -86,6 +86,7 @@ type app struct {
 	connect connector
 	global  struct {
 		server  string
+		context string
 		noColor bool
 		quiet   bool
 	}
@@ -107,6 +108,7 @@ Nothing at hand yet? "fleetctl demo" shows everything on a simulated fleet.
 
 ` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitSomeFailed, fault.ExitUsage, fault.ExitUnavailable, fault.ExitFound, fault.ExitInterrupted) + `
 When several apply: 130, 4, 5, 1, 6, 3.`
+	root.PersistentPreRunE = a.chooseOutput
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetIn(a.streams.In)
@@ -115,8 +117,12 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 
 	fl := root.PersistentFlags()
 	fl.StringVar(&a.global.server, "server", "", "fleetd's Unix `socket`, or ssh://user@host[:port][/socket] for one elsewhere (environment FLEET_SERVER; default "+a.defaultServerForHelp()+")")
+	fl.StringVar(&a.global.context, "context", "", "`name` of a fleetd (environment FLEET_CONTEXT; see \"fleetctl context\")")
 	fl.BoolVar(&a.global.noColor, "no-color", false, "no colours (environment NO_COLOR)")
 	fl.BoolVarP(&a.global.quiet, "quiet", "q", false, "no progress and no remarks, only results and errors")
+	_ = root.RegisterFlagCompletionFunc("context", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return a.completeContexts(cmd, nil, typed)
+	})
 	_ = root.RegisterFlagCompletionFunc("server", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault))
 
 	root.AddCommand(
@@ -128,6 +134,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 		a.parseCommand(),
 		a.simCommand(),
 		a.demoCommand(),
+		a.contextCommand(),
 		a.versionCommand(),
 		a.completionCommand(root),
 		a.proxyCommand(),
@@ -135,23 +142,13 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 	return root
 }
 
-// fleet connects to the server that flags and environment name.
+// fleet connects to the fleetd that is meant.
 func (a *app) fleet() (fleet, error) {
 	server, err := a.server()
 	if err != nil {
 		return nil, err
 	}
 	return a.connect(server)
-}
-
-func (a *app) server() (string, error) {
-	if a.global.server != "" {
-		return a.global.server, nil
-	}
-	if server := a.streams.Getenv("FLEET_SERVER"); server != "" {
-		return server, nil
-	}
-	return config.DefaultSocket()
 }
 
 func (a *app) defaultServerForHelp() string {

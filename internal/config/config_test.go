@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func system(uid int, env map[string]string, dirs ...string) System {
 			}
 		}
 		return false
-	}}
+	}, Exists: func(path string) bool { return slices.Contains(dirs, path) }}
 }
 
 func TestPaths(t *testing.T) {
@@ -73,6 +74,35 @@ func TestDefaultSocketIsUsable(t *testing.T) {
 	}
 	if !filepath.IsAbs(socket) {
 		t.Errorf("socket %q is not absolute", socket)
+	}
+}
+
+func TestDefaultSocket(t *testing.T) {
+	t.Parallel()
+	const own, systems = "/run/user/1000/fleetd/fleetd.sock", "/run/fleetd/fleetd.sock"
+	env := map[string]string{"XDG_RUNTIME_DIR": "/run/user/1000"}
+	for want, exist := range map[string][]string{own: {own, systems}, systems: {systems}} {
+		if got, err := system(1000, env, exist...).DefaultSocket(); err != nil || got != want {
+			t.Errorf("with %v: %s %v", exist, got, err)
+		}
+	}
+	if got, err := system(1000, env).DefaultSocket(); err != nil || got != own {
+		t.Errorf("with none: %s %v", got, err)
+	}
+}
+
+func TestContextsFile(t *testing.T) {
+	t.Parallel()
+	windows := System{OS: "windows", Getenv: func(k string) string { return map[string]string{"APPDATA": "/roaming"}[k] }}
+	for want, s := range map[string]System{
+		"/home/ann/.config/fleetctl/config.yaml": system(1000, nil),
+		"/c/fleetctl/config.yaml":                system(0, map[string]string{"XDG_CONFIG_HOME": "/c"}),
+		"/x.yaml":                                system(1000, map[string]string{ContextsEnv: "/x.yaml"}),
+		"/roaming/fleetctl/config.yaml":          windows,
+	} {
+		if got, err := s.ContextsFile(); err != nil || filepath.ToSlash(got) != want {
+			t.Errorf("%s %v, want %s", got, err, want)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ type System struct {
 	Home   string // "" when there is none
 	Getenv func(string) string
 	IsDir  func(string) bool
+	Exists func(string) bool // a file of any kind
 }
 
 // Here is the system and the user of this process.
@@ -29,6 +30,9 @@ func Here() System {
 	return System{OS: runtime.GOOS, UID: os.Getuid(), Home: home, Getenv: os.Getenv, IsDir: func(dir string) bool {
 		st, err := os.Stat(dir)
 		return err == nil && st.IsDir()
+	}, Exists: func(path string) bool {
+		_, err := os.Lstat(path)
+		return err == nil
 	}}
 }
 
@@ -98,14 +102,43 @@ func noHome(why string) error {
 	return &fault.Error{Kind: fault.Invalid, Act: "find the default places", Err: errors.New(why)}
 }
 
-// DefaultSocket is where this user's fleetd listens unless it was told
-// otherwise, and where fleetctl looks for it.
-func DefaultSocket() (string, error) {
-	paths, err := Here().Paths()
+// DefaultSocket is where fleetctl looks for fleetd when it was told nothing: where
+// this user's own would listen, or, when there is none, the system's.
+func (s System) DefaultSocket() (string, error) {
+	paths, err := s.Paths()
 	if err != nil {
 		return "", err
 	}
+	if s.OS != "windows" && !s.Exists(paths.Socket) {
+		if system := "/run/fleetd/fleetd.sock"; s.Exists(system) {
+			return system, nil
+		}
+	}
 	return paths.Socket, nil
+}
+
+// DefaultSocket is that of this process's system and user.
+func DefaultSocket() (string, error) { return Here().DefaultSocket() }
+
+// ContextsEnv names fleetctl's configuration file where the default is not it.
+const ContextsEnv = "FLEET_CONFIG"
+
+// ContextsFile is fleetctl's configuration file for this user. It need not exist.
+func (s System) ContextsFile() (string, error) {
+	if file := s.Getenv(ContextsEnv); file != "" {
+		return file, nil
+	}
+	if s.OS == "windows" {
+		if dir := s.Getenv("APPDATA"); dir != "" {
+			return filepath.Join(dir, "fleetctl", "config.yaml"), nil
+		}
+		return "", noHome("APPDATA is not set")
+	}
+	dir, err := s.xdg("XDG_CONFIG_HOME", ".config")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "fleetctl", "config.yaml"), nil
 }
 
 // CheckSocket refuses a path that does not fit into the kernel's socket address

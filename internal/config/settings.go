@@ -3,15 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 
 	"capfleet/internal/fault"
 )
@@ -172,9 +168,6 @@ func (s *Settings) apply(setting Setting, value, dir string) error {
 	return setting.set(s, value)
 }
 
-// maxFile bounds a configuration file.
-const maxFile = 1 << 20
-
 // layout is the file as it is written.
 type layout struct {
 	State     *string `yaml:"state"`
@@ -214,24 +207,19 @@ func (l *layout) values() map[string]string {
 
 func (s *Settings) readFile(path string, must bool, home string) error {
 	const act = "read configuration"
-	f, err := os.Open(path)
+	var l layout
+	err := readYAML(path, act, &l, func() []string {
+		names := make([]string, 0, len(All()))
+		for _, s := range All() {
+			names = append(names, s.Name)
+		}
+		return names
+	})
 	if errors.Is(err, fs.ErrNotExist) && !must {
 		return nil
 	}
 	if err != nil {
-		return &fault.Error{Kind: fault.Invalid, Act: act, Err: err}
-	}
-	defer func() { _ = f.Close() }()
-	src, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return &fault.Error{Kind: fault.Invalid, Act: act, Err: err}
-	}
-	if len(src) > maxFile {
-		return &fault.Error{Kind: fault.TooLarge, Act: act, Err: fmt.Errorf("%s is larger than %d bytes", path, maxFile)}
-	}
-	var l layout
-	if err := decode(src, &l); err != nil {
-		return &fault.Error{Kind: fault.Invalid, Act: act, Err: positioned(path, err)}
+		return err
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -252,37 +240,4 @@ func (s *Settings) readFile(path string, must bool, home string) error {
 	}
 	s.File = abs
 	return nil
-}
-
-// decode reads strictly. The library has panicked on odd input before.
-func decode(src []byte, into *layout) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the file cannot be read as YAML: %v", p)
-		}
-	}()
-	err = yaml.UnmarshalWithOptions(src, into, yaml.Strict())
-	if errors.Is(err, io.EOF) { // an empty file
-		return nil
-	}
-	return err
-}
-
-// positioned puts the library's error into the form path:line:column: text.
-func positioned(path string, err error) error {
-	var at yaml.Error
-	if !errors.As(err, &at) || at.GetToken() == nil || at.GetToken().Position == nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	message := at.GetMessage()
-	var unknown *yaml.UnknownFieldError
-	if errors.As(err, &unknown) {
-		names := make([]string, 0, len(All()))
-		for _, s := range All() {
-			names = append(names, s.Name)
-		}
-		message = fmt.Sprintf("unknown key %q (known: %s)", at.GetToken().Value, strings.Join(names, ", "))
-	}
-	pos := at.GetToken().Position
-	return fmt.Errorf("%s:%d:%d: %s", path, pos.Line, pos.Column, message)
 }
