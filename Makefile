@@ -26,7 +26,7 @@ deps: ## install the Debian packages that the tests use, where missing
 
 .PHONY: test
 test: deps check ## everything once, with the race detector
-	CGO_ENABLED=1 $(GO) test -race -timeout 12m ./...
+	CGO_ENABLED=1 GORACE="atexit_sleep_ms=0" $(GO) test -race -timeout 12m ./...
 
 .PHONY: test-quick
 test-quick: ## everything once, without the race detector

@@ -29,15 +29,16 @@ type device struct {
 
 	ordered atomic.Pointer[faults] // in force
 
-	mu       sync.Mutex
-	orders   map[string]func(*faults)
-	port     int
-	listener net.Listener
-	conns    map[io.Closer]struct{}
-	booting  bool
-	halted   bool
-	stopLoop context.CancelFunc // of reboot_loop
-	holder   *osmCLI            // the session in configuration mode
+	mu        sync.Mutex
+	orders    map[string]func(*faults)
+	port      int
+	listener  net.Listener
+	accepting chan struct{} // closed once the last listener's accept loop has ended
+	conns     map[io.Closer]struct{}
+	booting   bool
+	halted    bool
+	stopLoop  context.CancelFunc // of reboot_loop
+	holder    *osmCLI            // the session in configuration mode
 }
 
 // personality is how the devices of one platform talk.
@@ -121,10 +122,11 @@ func (d *device) bind() error {
 		return fmt.Errorf("open port of %s: %w", d.name, err)
 	}
 	addr, ok := l.Addr().(*net.TCPAddr)
-	if !ok || !d.fleet.spawn(func() { d.accept(l) }) {
+	accepting := make(chan struct{})
+	if !ok || !d.fleet.spawn(func() { defer close(accepting); d.accept(l) }) {
 		return l.Close()
 	}
-	d.listener, d.port = l, addr.Port
+	d.listener, d.accepting, d.port = l, accepting, addr.Port
 	d.fleet.claimPort(d, d.port)
 	d.fleet.store.change(func() { d.st.Port = d.port })
 	return nil
@@ -240,10 +242,16 @@ func (d *device) obey(o order) error {
 	}
 	before := d.ordered.Swap(&now)
 	d.settle()
+	accepting := d.accepting
 	if now.rebootLoop != before.rebootLoop {
 		d.loop(now.rebootLoop)
 	}
 	d.mu.Unlock()
+	if now.down && accepting != nil {
+		// The port is closed once the accept loop has let go of it; until then the
+		// kernel still takes connections, and whoever ordered this would meet one.
+		<-accepting
+	}
 	if now.down && !before.down {
 		d.yieldRole("peer down")
 	}
