@@ -121,6 +121,14 @@ func (f *fake) Retry(_ context.Context, id, by string) (api.Job, error) {
 	return f.job, f.note("retry", id, by)
 }
 
+func (f *fake) Pause(_ context.Context, id, by string) (api.Job, error) {
+	return f.job, f.note("pause", id, by)
+}
+
+func (f *fake) Resume(_ context.Context, id, by string) (api.Job, error) {
+	return f.job, f.note("resume", id, by)
+}
+
 func (f *fake) Events(ctx context.Context, job string, after uint64) iter.Seq2[api.Event, error] {
 	_ = f.note("events", job, after)
 	return f.log.events(ctx, after)

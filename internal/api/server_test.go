@@ -83,6 +83,12 @@ func TestEveryRoute(t *testing.T) {
 		"Retry": {
 			func(ctx context.Context) (any, error) { return c.Retry(ctx, "8") },
 			f.job, []any{"retry", "8", me.Username}},
+		"Pause": {
+			func(ctx context.Context) (any, error) { return c.Pause(ctx, "8") },
+			f.job, []any{"pause", "8", me.Username}},
+		"Resume": {
+			func(ctx context.Context) (any, error) { return c.Resume(ctx, "8") },
+			f.job, []any{"resume", "8", me.Username}},
 		"PinHostKeys": {
 			func(ctx context.Context) (any, error) { return c.PinHostKeys(ctx, pin) },
 			api.PinResult{Added: pin.Keys, Unchanged: []api.HostKey{}}, []any{me.Username, pin}},

@@ -47,6 +47,7 @@ type JobService interface {
 	Journal(ctx context.Context, id, device string) ([]JournalEntry, error)
 	Cancel(ctx context.Context, id, by string) (Job, error)
 	Retry(ctx context.Context, id, by string) (Job, error)
+	JobPauser
 	// Events replays what the ledger has after a sequence number, of one job or
 	// with "" of all, and then follows: without a gap and nothing twice. It ends
 	// when ctx does.

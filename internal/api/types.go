@@ -33,6 +33,8 @@ type Job struct {
 	StartedAt  *time.Time      `json:"started_at" doc:"when the first task left pending; null before"`
 	FinishedAt *time.Time      `json:"finished_at" doc:"when the last task reached a final state; null before"`
 	CanceledBy string          `json:"canceled_by,omitempty" doc:"who asked for the job to stop"`
+	PausedBy   string          `json:"paused_by,omitempty" doc:"who paused it, while it is paused"`
+	PausedAt   *time.Time      `json:"paused_at,omitempty" doc:"since when it is paused"`
 	Counts     map[string]int  `json:"counts" doc:"tasks by state"`
 	Devices    int             `json:"devices" doc:"number of tasks"`
 	Spec       json.RawMessage `json:"spec" doc:"the operation's settings, defaults filled in"`
@@ -178,7 +180,7 @@ type ArtifactList struct {
 type Event struct {
 	Seq     uint64    `json:"seq"`
 	Time    time.Time `json:"time"`
-	Type    string    `json:"type" doc:"job_created, job_finished, job_canceled, job_retried, task_state, task_step, progress"`
+	Type    string    `json:"type" doc:"job_created, job_finished, job_canceled, job_retried, job_paused, job_resumed, task_state, task_step, progress"`
 	Job     string    `json:"job"`
 	Device  string    `json:"device,omitempty"`
 	State   string    `json:"state,omitempty" doc:"of the task, or of the job in job events"`

@@ -120,6 +120,27 @@ func (f *fakeFleet) Cancel(ctx context.Context, id string) (api.Job, error) {
 
 func (f *fakeFleet) Retry(ctx context.Context, id string) (api.Job, error) { return f.Job(ctx, id) }
 
+func (f *fakeFleet) Pause(ctx context.Context, id string) (api.Job, error) {
+	return f.gate(ctx, id, &testTime)
+}
+
+func (f *fakeFleet) Resume(ctx context.Context, id string) (api.Job, error) {
+	return f.gate(ctx, id, nil)
+}
+
+// gate pauses a job, or lets it go on.
+func (f *fakeFleet) gate(ctx context.Context, id string, at *time.Time) (api.Job, error) {
+	for i := range f.jobs {
+		if j := &f.jobs[i]; j.ID == id {
+			j.PausedAt, j.PausedBy, j.State = at, "", "running"
+			if at != nil {
+				j.PausedBy, j.State = "bob", "paused"
+			}
+		}
+	}
+	return f.Job(ctx, id)
+}
+
 func (f *fakeFleet) Events(ctx context.Context, _ string, _ uint64) iter.Seq2[api.Event, error] {
 	return func(yield func(api.Event, error) bool) {
 		for _, ev := range f.events {

@@ -29,6 +29,7 @@ type fleet interface {
 	Events(ctx context.Context, job string, after uint64) iter.Seq2[api.Event, error]
 
 	artifactFleet
+	pauseFleet
 }
 
 var _ fleet = (*client.Client)(nil)

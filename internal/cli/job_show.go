@@ -106,6 +106,9 @@ func printJobHead(w io.Writer, job api.Job, screen output.Screen) error {
 	if job.CanceledBy != "" {
 		line("canceled", "by "+output.Clean(job.CanceledBy))
 	}
+	if job.PausedAt != nil {
+		line("paused", "since "+showTime(job.PausedAt)+" by "+output.Clean(job.PausedBy)+"; to go on: fleetctl job resume "+job.ID)
+	}
 	for _, warning := range job.Warnings {
 		line("note", output.Clean(warning))
 	}

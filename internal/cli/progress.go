@@ -72,6 +72,8 @@ func eventLine(ev api.Event) string {
 		what = "cancel requested"
 	case "job_retried":
 		what = "retried"
+	case "job_paused", "job_resumed":
+		what, ev.Reason = ev.Reason, "" // it says both what and by whom
 	case "task_step":
 		what = "step " + ev.Step
 	default:

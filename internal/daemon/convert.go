@@ -28,6 +28,7 @@ func jobOut(j jobs.Job) api.Job {
 	return api.Job{
 		ID: j.ID, Operation: j.Operation, State: string(jobs.JobState(j)), Access: j.Access, CreatedBy: j.CreatedBy,
 		CreatedAt: j.CreatedAt.UTC(), StartedAt: utc(j.StartedAt), FinishedAt: utc(j.FinishedAt), CanceledBy: j.CanceledBy,
+		PausedBy: j.PausedBy, PausedAt: utc(j.PausedAt),
 		Counts: counts, Devices: j.Devices, Spec: j.Spec, Warnings: list(j.Warnings),
 	}
 }

@@ -17,6 +17,10 @@ type progress struct {
 	FinishedAt *time.Time    `json:"finished_at,omitempty"`
 	CanceledBy string        `json:"canceled_by,omitempty"`
 	CanceledAt *time.Time    `json:"canceled_at,omitempty"`
+	PausedBy   string        `json:"paused_by,omitempty"`
+	PausedAt   *time.Time    `json:"paused_at,omitempty"`
+	// GateSeq is the number of the last event that paused or resumed the job.
+	GateSeq uint64 `json:"gate_seq,omitempty"`
 	// Round grows with each retry by an operator.
 	Round int `json:"round,omitempty"`
 }
@@ -29,6 +33,13 @@ func (p *progress) fill(job *Job) {
 	job.Counts = p.Counts
 	job.StartedAt, job.FinishedAt = p.StartedAt, p.FinishedAt
 	job.CanceledBy, job.CanceledAt = p.CanceledBy, p.CanceledAt
+	job.PausedBy, job.PausedAt = p.PausedBy, p.PausedAt
+}
+
+// asJob is as much of a job as its state is computed from.
+func (p *progress) asJob() (job Job) {
+	p.fill(&job)
+	return job
 }
 
 // taskRecord is a task as it is stored: Job is in its key.
@@ -79,10 +90,11 @@ func (e *Engine) change(ctx context.Context, id number, fn func(*change) error) 
 func (c *change) close() error {
 	if c.job.open() == 0 && c.job.FinishedAt == nil {
 		c.job.FinishedAt = &c.now
+		c.job.PausedBy, c.job.PausedAt = "", nil // a retry begins anew
 		if err := c.tx.Delete(nsActive, c.id.key()); err != nil {
 			return err
 		}
-		if err := c.event(Event{Type: EventJobFinished, State: JobState(Job{Counts: c.job.Counts})}); err != nil {
+		if err := c.event(Event{Type: EventJobFinished, State: JobState(c.job.asJob())}); err != nil {
 			return err
 		}
 	}

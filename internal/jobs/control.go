@@ -27,7 +27,8 @@ func (e *Engine) Cancel(ctx context.Context, id, by string) (Job, error) {
 		}
 		c.changed = true
 		c.job.CanceledBy, c.job.CanceledAt = by, &c.now
-		if err := c.event(Event{Type: EventJobCanceled, State: JobState(Job{Counts: c.job.Counts}), Reason: canceledBy(by)}); err != nil {
+		c.job.PausedBy, c.job.PausedAt = "", nil // nothing is left that it held back
+		if err := c.event(Event{Type: EventJobCanceled, State: JobState(c.job.asJob()), Reason: canceledBy(by)}); err != nil {
 			return err
 		}
 		idle, err := c.tasks(func(s State) bool { return s == Pending || s == Waiting })
@@ -51,12 +52,7 @@ func (e *Engine) Cancel(ctx context.Context, id, by string) (Job, error) {
 	return job, err
 }
 
-func canceledBy(by string) string {
-	if by == "" {
-		return "canceled"
-	}
-	return "canceled by " + by
-}
+func canceledBy(by string) string { return byWhom("canceled", by) }
 
 // Retry takes a finished job's tasks up again that did not end well: failed,
 // attention, skipped and canceled. The others keep their state and rows. The
@@ -85,10 +81,7 @@ func (e *Engine) Retry(ctx context.Context, id, by string) (Job, error) {
 		if err := c.tx.Put(nsActive, c.id.key(), nil); err != nil {
 			return err
 		}
-		reason := ""
-		if by != "" {
-			reason = "retried by " + by
-		}
+		reason := byWhom("retried", by)
 		if err := c.event(Event{Type: EventJobRetried, State: Pending, Reason: reason}); err != nil {
 			return err
 		}

@@ -114,6 +114,7 @@ func (e *Engine) load(id number) (*activeJob, error) {
 			return err
 		}
 		job = newActiveJob(id, j, p.Round)
+		job.gate = p.gate()
 		return each(tx, nsTasks, id.key(), id.end(), func(_ []byte, t taskRecord) bool {
 			job.add(t.Task)
 			return true

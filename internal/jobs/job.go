@@ -27,6 +27,9 @@ type Job struct {
 	// CanceledBy and CanceledAt are set once somebody asked for the job to stop.
 	CanceledBy string     `json:"canceled_by,omitempty"`
 	CanceledAt *time.Time `json:"canceled_at,omitempty"`
+	// PausedBy and PausedAt are set while the job is paused.
+	PausedBy string     `json:"paused_by,omitempty"`
+	PausedAt *time.Time `json:"paused_at,omitempty"`
 	// Counts of tasks by state; kept by the engine with each change of a task.
 	Counts map[State]int `json:"counts"`
 }
@@ -114,6 +117,8 @@ const (
 	EventJobFinished EventType = "job_finished"
 	EventJobCanceled EventType = "job_canceled" // somebody asked for it
 	EventJobRetried  EventType = "job_retried"
+	EventJobPaused   EventType = "job_paused"
+	EventJobResumed  EventType = "job_resumed"
 	EventTaskState   EventType = "task_state"
 	EventTaskStep    EventType = "task_step"
 	EventProgress    EventType = "progress"

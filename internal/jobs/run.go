@@ -12,6 +12,8 @@ import (
 // message tells the scheduler of something; one of its fields is set.
 type message struct {
 	add    *activeJob
+	gate   *gate
+	job    number // whose gate it is
 	cancel number // of a job
 	cause  error  // why, for the runners
 	ended  *unit
@@ -116,6 +118,8 @@ func (s *schedule) handle(m message) {
 	switch {
 	case m.add != nil:
 		s.addJob(m.add)
+	case m.gate != nil:
+		s.turnGate(m.job, *m.gate)
 	case m.ended != nil:
 		s.ended(m.ended, m.how)
 	default:

@@ -49,6 +49,7 @@ type activeJob struct {
 	spec      []byte
 	round     int // of retries; a later one replaces what is left of an earlier
 	open      int // units not done
+	gate      gate
 
 	wave    int             // whose units may run
 	left    int             // units of it not done
@@ -202,6 +203,9 @@ func (s *schedule) next(now time.Time) *unit {
 		return nil
 	}
 	for i, j := range s.turn {
+		if j.gate.shut {
+			continue
+		}
 		if u := s.nextOf(j); u != nil {
 			toBack(s.turn, i) // its turn is over
 			s.take(u)
@@ -326,12 +330,14 @@ func (p *place) unpark() {
 type outcome struct {
 	again bool      // the unit is not done
 	until time.Time // when it may be handed out again; zero is at once
+	gate  gate      // the job's, where the ledger said that it is shut
 }
 
 // ended takes a unit back from its worker.
 func (s *schedule) ended(u *unit, o outcome) {
 	s.free(u)
 	j := u.job
+	s.turnGate(j.id, o.gate)
 	switch {
 	case s.jobs[j.id] != j:
 		return // canceled, or of an earlier round

@@ -371,3 +371,26 @@ func (p *player) check(t *rapid.T) {
 		}
 	}
 }
+
+// TestGateMessagesOvertake: the later event counts, in whatever order messages
+// come.
+func TestGateMessagesOvertake(t *testing.T) {
+	s := newSchedule(Limits{Global: 1, PerSite: 1, PerDevice: 1})
+	s.addJob(index(1, accessRead, many("d", "lon", 3)...))
+	running, _ := picks(s)
+	s.turnGate(1, gate{shut: false, since: 9}) // resumed
+	s.turnGate(1, gate{shut: true, since: 8})  // after it was paused
+	s.ended(running[0], outcome{again: true, gate: gate{shut: true, since: 8}})
+	running, list := picks(s)
+	if len(list) != 1 {
+		t.Fatalf("a job that was resumed stands still: %q", list)
+	}
+	s.turnGate(1, gate{shut: true, since: 10})
+	s.ended(running[0], outcome{})
+	if _, list := picks(s); len(list) != 0 {
+		t.Errorf("a paused job goes on: %q", list)
+	}
+	if _, ok := s.wake(); ok {
+		t.Error("a paused job keeps the clock going")
+	}
+}

@@ -97,8 +97,9 @@ func allowed(from, to State, by Mover) bool {
 }
 
 // JobState works a job's state out of the counts of its tasks. While tasks are
-// left: pending until the first begins, waiting when all that are left wait, and
-// running otherwise. Then attention and canceled if any task is; otherwise
+// left: paused when somebody paused it, also while what ran before still runs;
+// otherwise pending until the first begins, waiting when all that are left wait,
+// and running between. Then attention and canceled if any task is; otherwise
 // succeeded when all succeeded or needed nothing, failed when none did, and
 // partial between.
 func JobState(job Job) State {
@@ -114,6 +115,8 @@ func JobState(job Job) State {
 	}
 	done := count(Succeeded, Unchanged)
 	switch {
+	case job.PausedAt != nil && count(Pending, Waiting, Running) > 0:
+		return Paused
 	case count(Pending) == total:
 		return Pending
 	case count(Running, Pending) > 0:

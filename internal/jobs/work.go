@@ -22,6 +22,11 @@ const (
 // between the decision and the claim.
 var errGone = errors.New("the unit was taken back")
 
+// pausedError means that a job was paused between the decision and the claim.
+type pausedError struct{ gate gate }
+
+func (pausedError) Error() string { return "the job is paused" }
+
 // claim is the place that a worker has on a unit: the tasks it set running, and
 // the fence that shows it still holds them.
 type claim struct {
@@ -37,8 +42,11 @@ type claim struct {
 func (e *Engine) work(ctx, unitCtx context.Context, u *unit) outcome {
 	log := e.log.With("job", u.job.id.String(), "unit", u.name, "op", u.job.operation)
 	claim, err := e.claim(unitCtx, u)
+	var paused pausedError
 	switch {
 	case err == nil:
+	case errors.As(err, &paused):
+		return outcome{again: true, gate: paused.gate}
 	case errors.Is(err, errGone), fault.Is(err, fault.Conflict):
 		return outcome{}
 	case unitCtx.Err() != nil:
@@ -83,6 +91,9 @@ func (e *Engine) work(ctx, unitCtx context.Context, u *unit) outcome {
 func (e *Engine) claim(ctx context.Context, u *unit) (*claim, error) {
 	cl := &claim{job: u.job.id, unit: u.name}
 	err := e.change(ctx, u.job.id, func(c *change) error {
+		if c.job.PausedAt != nil {
+			return pausedError{c.job.gate()}
+		}
 		var open []*taskRecord
 		for _, device := range u.devices {
 			t, err := c.task(device)
