@@ -15,6 +15,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -43,6 +44,9 @@ type Streams struct {
 	// Getenv reads the environment.
 	Getenv func(string) string
 	Now    func() time.Time
+	// Edit lets the person at the terminal edit a file, with the command of an
+	// editor; nil where that cannot be.
+	Edit func(ctx context.Context, editor, file string) error
 }
 
 // Build says which fleetctl this is.
@@ -95,6 +99,8 @@ type app struct {
 	running bool
 	// terse is set by a command that tells its own story: no line for each event.
 	terse bool
+	// typed reads what is answered to questions; nil before the first one.
+	typed *bufio.Reader
 	// noted is what fleetd warned of and was passed on already.
 	noted map[string]bool
 }

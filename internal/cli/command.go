@@ -31,6 +31,9 @@ type commandSpec struct {
 	TemplateName   string  `json:"template_name,omitempty"`
 	Unsafe         bool    `json:"unsafe,omitempty"`
 	TimeoutSeconds float64 `json:"timeout_seconds,omitempty"`
+
+	Record bool     `json:"record,omitempty"`
+	Blank  []string `json:"blank,omitempty"`
 }
 
 // commandRow is a row of the operation "command" without a template.
@@ -149,7 +152,10 @@ func commandAnswer(ans *answer, res api.Results) error {
 	if err := json.Unmarshal(res.Job.Spec, &spec); err != nil {
 		return fault.Wrap(fault.Internal, "read job "+res.Job.ID, err)
 	}
-	if spec.Template != "" {
+	switch {
+	case spec.Record:
+		return recordingAnswer(ans, res)
+	case spec.Template != "":
 		return nil
 	}
 	ans.view = output.View{Table: []output.Column{

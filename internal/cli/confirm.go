@@ -22,7 +22,7 @@ func (a *app) confirm(ctx context.Context, yes bool, question string) error {
 		return &fault.Error{Kind: fault.Invalid, Act: "this needs a confirmation and there is no terminal to ask at", Next: "add --yes"}
 	}
 	_, _ = fmt.Fprintf(a.streams.Err, "%s [y/N] ", output.CleanBlock(question))
-	line, err := readLine(ctx, a.streams.In)
+	line, err := a.readLine(ctx)
 	if err != nil {
 		return err
 	}
@@ -34,17 +34,26 @@ func (a *app) confirm(ctx context.Context, yes bool, question string) error {
 	}
 }
 
+// readLine reads the next line that is typed. What was read ahead is kept for the
+// next question.
+func (a *app) readLine(ctx context.Context) (string, error) {
+	if a.typed == nil {
+		a.typed = bufio.NewReader(a.streams.In)
+	}
+	return readLine(ctx, a.typed)
+}
+
 // readLine reads one line until ctx ends. A read of a terminal cannot be called
 // back, so on an interrupt its goroutine is left to the end of the process, which
 // follows at once.
-func readLine(ctx context.Context, r io.Reader) (string, error) {
+func readLine(ctx context.Context, r *bufio.Reader) (string, error) {
 	type answer struct {
 		line string
 		err  error
 	}
 	got := make(chan answer, 1)
 	go func() {
-		line, err := bufio.NewReader(r).ReadString('\n')
+		line, err := r.ReadString('\n')
 		if errors.Is(err, io.EOF) {
 			err = nil // end of input is an answer: no
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,9 +65,18 @@ func nextSteps(res api.Results) []string {
 		steps = append(steps, "correct the credentials in the inventory; a refused login is never tried again by itself")
 	}
 	if byKind[fault.Unparsed] != nil {
-		steps = append(steps, "the raw text is kept with the job; correct the template in fleetd's --overrides directory")
+		steps = append(steps, mendStep(res, byKind[fault.Unparsed]))
 	}
 	return append(steps, "fleetctl job retry "+res.Job.ID+"   (takes the failed devices up again)")
+}
+
+// mendStep says how to go on from output that no template matches.
+func mendStep(res api.Results, devices []string) string {
+	var spec reportSpec
+	if res.Job.Operation != "report" || json.Unmarshal(res.Job.Spec, &spec) != nil {
+		return "the raw text is kept with the job; correct the template until it matches: fleetctl parse --template FILE RAW"
+	}
+	return "fleetctl device record " + devices[0] + " --report " + spec.Report + " --fix   (leads to a template that matches)"
 }
 
 // few names devices for a command line, or stands for them where they are many.

@@ -27,6 +27,8 @@ type fakeFleet struct {
 	results map[string]api.Results // by job
 	events  []api.Event
 	kept    []keptFile
+	// templates in force
+	templates templatesOf
 	// hang keeps the event stream open until the context ends.
 	hang bool
 	// waiting, when set, is closed once somebody waits on a hanging stream.

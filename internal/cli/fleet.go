@@ -30,6 +30,7 @@ type fleet interface {
 
 	artifactFleet
 	pauseFleet
+	templateFleet
 }
 
 var _ fleet = (*client.Client)(nil)

@@ -19,6 +19,7 @@ func ProcessStreams() Streams {
 		Width:       terminalWidth,
 		Getenv:      os.Getenv,
 		Now:         time.Now,
+		Edit:        runEditor,
 	}
 }
 

@@ -11,7 +11,9 @@ import (
 
 // reportSpec is the spec of the operation "report".
 type reportSpec struct {
-	Report string `json:"report"`
+	Report string   `json:"report"`
+	Record bool     `json:"record,omitempty"`
+	Blank  []string `json:"blank,omitempty"`
 }
 
 // reportDoc is what distinguishes one report's command from another's.

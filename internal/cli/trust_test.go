@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"strings"
 	"testing"
@@ -94,7 +95,7 @@ func TestUnsafeCommandRunsOnWhatWasConfirmed(t *testing.T) {
 func TestInterruptWhileAsking(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
-	_, err := readLine(ctx, strings.NewReader("y\n"))
+	_, err := readLine(ctx, bufio.NewReader(strings.NewReader("y\n")))
 	if code := exitCode(ctx, err); err != nil && code != 130 {
 		t.Errorf("exit code %d", code)
 	}

@@ -17,11 +17,13 @@ func resultAnswer(res api.Results) (answer, error) {
 	ans := answer{rows: res.Rows, doc: res}
 	switch res.Job.Operation {
 	case "report":
-		var spec struct {
-			Report string `json:"report"`
-		}
+		var spec reportSpec
 		if err := json.Unmarshal(res.Job.Spec, &spec); err != nil {
 			return ans, fault.Wrap(fault.Internal, "read job "+res.Job.ID, err)
+		}
+		if spec.Record {
+			err := recordingAnswer(&ans, res)
+			return ans, err
 		}
 		ans.view = reportView(spec.Report)
 	case "command":
