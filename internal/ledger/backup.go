@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -50,9 +51,10 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// backupFile makes a copy under name that is on the disk, opens as a ledger and
-// holds the same keys and values. It replaces an earlier one only when complete.
-func (db *DB) backupFile(name string) (err error) {
+// backupFile makes a copy under name that is on the disk, reads back as it was
+// written and is sound to its last page. It replaces an earlier one only then.
+// The snapshot is held for the writing alone, not for the checks.
+func (db *DB) backupFile(ctx context.Context, name string) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".new-*")
 	if err != nil {
 		return err
@@ -62,53 +64,45 @@ func (db *DB) backupFile(name string) (err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	err = db.Backup(context.Background(), f)
+	written := sha256.New()
+	err = db.Backup(ctx, io.MultiWriter(f, written))
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := db.sameAs(f.Name()); err != nil {
+	db.reach("backup written")
+	switch have, err := digest(ctx, f.Name()); {
+	case err != nil:
+		return err
+	case !bytes.Equal(have, written.Sum(nil)):
+		return fmt.Errorf("the copy %s does not read back as it was written", f.Name())
+	}
+	if _, err := Inspect(ctx, f.Name()); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), name); err != nil {
 		return err
 	}
+	db.reach("backup named")
 	return syncDir(filepath.Dir(name))
 }
 
-// sameAs reads the file and this ledger side by side to the last value.
-func (db *DB) sameAs(name string) (err error) {
-	other, err := openFile(name, &bolt.Options{ReadOnly: true})
+func digest(ctx context.Context, name string) (sum []byte, err error) {
+	f, err := os.Open(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, other.Close()) }()
-	return guard(func() error {
-		return db.bolt.View(func(a *bolt.Tx) error {
-			return other.View(func(b *bolt.Tx) error {
-				return a.ForEach(func(ns []byte, in *bolt.Bucket) error {
-					out := b.Bucket(ns)
-					if out == nil || out.Sequence() != in.Sequence() {
-						return fmt.Errorf("the copy %s differs in namespace %s", name, ns)
-					}
-					return sameBucket(in, out, name, ns)
-				})
-			})
-		})
-	})
-}
-
-func sameBucket(a, b *bolt.Bucket, name string, ns []byte) error {
-	ca, cb := a.Cursor(), b.Cursor()
-	ka, va := ca.First()
-	kb, vb := cb.First()
-	for ka != nil || kb != nil {
-		if !bytes.Equal(ka, kb) || !bytes.Equal(va, vb) {
-			return fmt.Errorf("the copy %s differs in namespace %s", name, ns)
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h := sha256.New()
+	until := writerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
 		}
-		ka, va = ca.Next()
-		kb, vb = cb.Next()
+		return h.Write(p)
+	})
+	if _, err := io.Copy(until, f); err != nil {
+		return nil, err
 	}
-	return nil
+	return h.Sum(nil), nil
 }
 
 func fileSize(path string) (int64, error) {

@@ -68,11 +68,20 @@ func (db *DB) call(fn func(*Tx) error, tx *Tx) (err error) {
 	return fn(tx)
 }
 
-// damaged says what an operator can do about a file that is not a ledger any more.
+// errUnusable is in the chain when another file has to take the ledger's place.
+var errUnusable = errors.New("the file cannot be used")
+
+// damaged is about a file that is not a ledger any more. Open says which backup
+// can take its place.
 func damaged(act string, err error) error {
-	return &fault.Error{Kind: fault.Storage, Act: act, Err: fmt.Errorf("the file is damaged: %w", err),
-		Next: "put a backup in its place, or move it away to start with an empty one"}
+	return &fault.Error{Kind: fault.Storage, Act: act, Err: unusable{fmt.Errorf("the file is damaged: %w", err)},
+		Next: "stop fleetd and put a backup in its place with fleetd --restore; starting it again names the newest sound one"}
 }
+
+// unusable marks an error without changing what it says.
+type unusable struct{ error }
+
+func (u unusable) Unwrap() []error { return []error{u.error, errUnusable} }
 
 // openError gives the errors of opening and checking a file their meaning.
 func openError(act string, err error) error {
@@ -85,8 +94,8 @@ func openError(act string, err error) error {
 	case isDamage(err), errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum):
 		return damaged(act, err)
 	case errors.Is(err, bolterrors.ErrVersionMismatch):
-		return &fault.Error{Kind: fault.Storage, Act: act, Err: err,
-			Next: "it was written by another generation of the file format; put a backup in its place"}
+		return &fault.Error{Kind: fault.Storage, Act: act,
+			Err: unusable{fmt.Errorf("it was written by another generation of the file format: %w", err)}}
 	}
 	return storage(act, err)
 }

@@ -33,9 +33,18 @@ type Options struct {
 	// LockTimeout is how long to wait for a process that has the file open.
 	// The default is half a second, enough for a predecessor that is closing.
 	LockTimeout time.Duration
+	// Backups is the directory where Backups puts copies; a ledger that cannot be
+	// used is refused with the newest sound one in it. "" is none.
+	Backups string
+	// Reserve is how many bytes Room keeps free for what runs already; 0 is none.
+	Reserve int64
 	// Logger gets panics of functions given to Update, and migrations. The
 	// default discards.
 	Logger *slog.Logger
+
+	compactAbove int64                                  // default compactAbove
+	free         func(dir string) (uint64, bool, error) // default freeSpace
+	at           func(point string)                     // called at each crash point; default failpoints
 }
 
 // ErrClosed is in the chain of what a closed ledger returns.
@@ -46,6 +55,10 @@ type DB struct {
 	path string
 	bolt *bolt.DB
 	log  *slog.Logger
+
+	reserve uint64
+	free    func(dir string) (bytes uint64, known bool, err error)
+	at      func(point string)
 
 	namespaces map[Namespace]struct{}
 	requests   chan *request // unbuffered: what is received is being worked on
@@ -67,6 +80,20 @@ const initialMap = 1 << 30
 // that is not a ledger, and one of a newer schema are fault.Storage and are left
 // as they are.
 func Open(path string, opts Options) (*DB, error) {
+	db, err := open(path, opts)
+	return db, opts.advise(path, err)
+}
+
+func open(path string, opts Options) (*DB, error) {
+	if opts.compactAbove <= 0 {
+		opts.compactAbove = compactAbove
+	}
+	if opts.free == nil {
+		opts.free = freeSpace
+	}
+	if opts.at == nil {
+		opts.at = failpoints()
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -95,6 +122,9 @@ func Open(path string, opts Options) (*DB, error) {
 	db := &DB{
 		path:       path,
 		log:        opts.Logger,
+		reserve:    uint64(max(opts.Reserve, 0)),
+		free:       opts.free,
+		at:         opts.at,
 		namespaces: make(map[Namespace]struct{}, len(opts.Namespaces)),
 		requests:   make(chan *request),
 		closing:    make(chan struct{}),
@@ -103,18 +133,15 @@ func Open(path string, opts Options) (*DB, error) {
 	for _, ns := range opts.Namespaces {
 		db.namespaces[ns] = struct{}{}
 	}
-	if db.bolt, err = openFile(path, &bolt.Options{
-		Timeout:         opts.LockTimeout,
-		FreelistType:    bolt.FreelistMapType,
-		InitialMmapSize: initialMap,
-		NoStatistics:    true,
-	}); err != nil {
-		if errors.Is(err, bolterrors.ErrTimeout) {
-			return nil, &fault.Error{Kind: fault.Conflict, Act: act,
-				Err:  errors.New("another process has it open"),
-				Next: "one fleetd to a state directory: stop the other one, or give this one its own --state"}
-		}
+	if err := db.openLocked(act, opts.LockTimeout); err != nil {
+		return nil, err
+	}
+	if err := checkFile(db.bolt, path); err != nil {
+		db.abandon()
 		return nil, openError(act, err)
+	}
+	if err := db.shrink(act, opts); err != nil {
+		return nil, err
 	}
 	if err := db.prepare(opts); err != nil {
 		db.abandon()
@@ -139,6 +166,76 @@ func validate(opts Options) error {
 		}
 	}
 	return nil
+}
+
+// openLocked opens the file for this process alone.
+func (db *DB) openLocked(act string, timeout time.Duration) error {
+	var opened *os.File
+	opts := &bolt.Options{
+		Timeout:         timeout,
+		FreelistType:    bolt.FreelistMapType,
+		InitialMmapSize: initialMap,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			f, err := os.OpenFile(name, flag, mode)
+			if opened == nil {
+				opened = f
+			}
+			return f, err
+		},
+	}
+	bdb, err := openFile(db.path, opts)
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return locked(act)
+	case err != nil:
+		return openError(act, err)
+	}
+	db.bolt = bdb
+	// The lock is the file's and not the name's. Whoever held it may have put
+	// another file in place before letting go.
+	mine, err := opened.Stat()
+	if err == nil {
+		var named fs.FileInfo
+		if named, err = os.Stat(db.path); err == nil && os.SameFile(mine, named) {
+			return nil
+		}
+	}
+	if err := errors.Join(err, bdb.Close()); err != nil {
+		return storage(act, err)
+	}
+	return locked(act)
+}
+
+func locked(act string) error {
+	return &fault.Error{Kind: fault.Conflict, Act: act,
+		Err:  errors.New("another process has it open"),
+		Next: "one fleetd to a state directory: stop the other one, or give this one its own --state"}
+}
+
+// shrink removes what a compaction that was cut short left and compacts the file
+// where that is worth it. What goes wrong with that is no reason not to start.
+func (db *DB) shrink(act string, opts Options) error {
+	if err := removeAll(db.path + ".compact-*"); err != nil {
+		db.log.Warn("a half-made copy of the ledger could not be removed", "err", err)
+	}
+	done, err := db.compact(opts.compactAbove)
+	if err != nil {
+		db.log.Warn("ledger is not compacted", "file", db.path, "err", err)
+	}
+	if !done {
+		return nil
+	}
+	if err := guard(db.bolt.Close); err != nil {
+		return openError(act, err)
+	}
+	return db.openLocked(act, opts.LockTimeout)
+}
+
+// reach is a point at which a test may end the process.
+func (db *DB) reach(point string) {
+	if db.at != nil {
+		db.at(point)
+	}
 }
 
 // openFile is bolt.Open that turns panics and memory faults on damaged files
@@ -181,11 +278,8 @@ func create(path string, schema int) (err error) {
 	return syncDir(dir)
 }
 
-// prepare checks the file, brings its schema up to date and adds namespaces.
+// prepare brings the file's schema up to date and adds namespaces.
 func (db *DB) prepare(opts Options) error {
-	if err := db.checkFile(); err != nil {
-		return openError("open ledger "+db.path, err)
-	}
 	if err := db.migrate(opts.Migrations); err != nil {
 		return err
 	}

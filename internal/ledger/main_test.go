@@ -16,8 +16,9 @@ const childEnv = "LEDGER_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	parts := map[string]func(path string) error{
-		"write": writeAndAcknowledge,
-		"full":  writeUntilFull,
+		"write":   writeAndAcknowledge,
+		"full":    writeUntilFull,
+		"compact": compactUntilKilled,
 	}
 	if part, ok := parts[os.Getenv(childEnv)]; ok {
 		go func() {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ const (
 // Migration brings a file from schema To-1 to schema To. The daemon lists them
 // in order, the first with To 2; the last is the schema of this build. A new
 // namespace needs none. Before the first one that a file needs is applied, the
-// file is copied to <path>.schema-<n> and the copy compared with it; all that
+// file is copied to <path>.schema-<n> and the copy checked; all that
 // are needed are then applied in one transaction.
 type Migration struct {
 	To   int
@@ -49,17 +50,17 @@ func putSchema(b *bolt.Bucket, schema int) error {
 // checkFile looks for damage that can be seen without reading the whole file:
 // a file that is shorter than its pages, one that is not ours, and namespaces
 // whose outermost pages cannot be read.
-func (db *DB) checkFile() error {
+func checkFile(bdb *bolt.DB, path string) error {
 	return guard(func() error {
-		return db.bolt.View(func(tx *bolt.Tx) error {
-			if size, err := fileSize(db.path); err != nil {
+		return bdb.View(func(tx *bolt.Tx) error {
+			if size, err := fileSize(path); err != nil {
 				return err
 			} else if size < tx.Size() {
 				return &damageError{fmt.Sprintf("%d bytes long, its pages take %d", size, tx.Size())}
 			}
 			meta := tx.Bucket([]byte(metaNamespace))
 			if meta == nil || string(meta.Get([]byte(metaFormat))) != formatName || len(meta.Get([]byte(metaSchema))) != 8 {
-				return &fault.Error{Kind: fault.Storage, Act: "open ledger " + db.path,
+				return &fault.Error{Kind: fault.Storage, Act: "open ledger " + path,
 					Err:  errors.New("it is a bbolt file, but not a ledger of fleetd"),
 					Next: "name another state directory"}
 			}
@@ -82,7 +83,7 @@ func (db *DB) migrate(migrations []Migration) error {
 	want, have := schemaOf(migrations), 0
 	err := guard(func() error {
 		return db.bolt.View(func(tx *bolt.Tx) error {
-			have = int(binary.BigEndian.Uint64(tx.Bucket([]byte(metaNamespace)).Get([]byte(metaSchema))))
+			have = schemaIn(tx)
 			return nil
 		})
 	})
@@ -93,14 +94,13 @@ func (db *DB) migrate(migrations []Migration) error {
 		return nil
 	case have > want:
 		return &fault.Error{Kind: fault.Storage, Act: act,
-			Err:  fmt.Errorf("a newer fleetd wrote it: schema %d, this one knows up to %d", have, want),
-			Next: fmt.Sprintf("start that fleetd, or put the copy that it made before it changed the file in its place (%s)", backupName(db.path, want))}
+			Err: unusable{fmt.Errorf("a newer fleetd wrote it: schema %d, this one knows up to %d", have, want)}}
 	case have < firstSchema:
 		return damaged(act, fmt.Errorf("schema %d", have))
 	}
 
 	backup := backupName(db.path, have)
-	if err := db.backupFile(backup); err != nil {
+	if err := db.backupFile(context.Background(), backup); err != nil {
 		return fault.Wrap(fault.Storage, "copy ledger "+db.path+" before its schema is changed", err)
 	}
 	err = guard(func() error {

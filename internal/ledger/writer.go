@@ -97,10 +97,12 @@ func (db *DB) commit(r *request, last int) int {
 		_ = guard(btx.Rollback) // nothing to write, nothing to lose
 		answer(batch, nil)
 	default:
+		db.reach("commit begins")
 		if err := guard(btx.Commit); err != nil {
 			answer(batch, db.breakdown(err))
 			break
 		}
+		db.reach("commit done")
 		answer(batch, nil)
 	}
 	return len(batch)
