@@ -11,8 +11,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"text/tabwriter"
+	"time"
 	_ "time/tzdata" // sites have time zones; a bare host has no zone database
 
 	"capfleet/internal/config"
@@ -46,6 +48,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	opts := options(asked.settings, stderr)
 	opts.Reload = reload
+	opts.Notify = serviceManager()
 	if asked.check {
 		return check(ctx, opts, stdout, stderr)
 	}
@@ -63,6 +66,21 @@ func run(args []string, stdout, stderr io.Writer) int {
 func failed(stderr io.Writer, err error) int {
 	_, _ = fmt.Fprintf(stderr, "fleetd: %v\n", err)
 	return fault.KindOf(err).ExitCode()
+}
+
+// serviceManager takes what systemd has left in the environment out of it, so that
+// no program that fleetd starts speaks for fleetd.
+func serviceManager() daemon.Notify {
+	n := daemon.Notify{Socket: os.Getenv("NOTIFY_SOCKET")}
+	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	pid := os.Getenv("WATCHDOG_PID")
+	if err == nil && usec > 0 && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
+		n.Watchdog = time.Duration(usec) * time.Microsecond
+	}
+	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} {
+		_ = os.Unsetenv(name) // fails for names with = alone
+	}
+	return n
 }
 
 // check reads what a start would read and says what is wrong with it.
@@ -123,12 +141,13 @@ func options(s config.Settings, stderr io.Writer) daemon.Options {
 		handler = slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: s.LogLevel})
 	}
 	opts := daemon.Options{
-		StateDir:  s.State,
-		Inventory: s.Inventory,
-		Socket:    s.Socket,
-		Overrides: s.Overrides,
-		Logger:    slog.New(handler),
-		Version:   version,
+		StateDir:    s.State,
+		Inventory:   s.Inventory,
+		Socket:      s.Socket,
+		SocketGroup: s.SocketGroup,
+		Overrides:   s.Overrides,
+		Logger:      slog.New(handler),
+		Version:     version,
 	}
 	opts.Limits.Global, opts.Limits.PerSite, opts.Limits.PerDevice = s.Limits.Global, s.Limits.PerSite, s.Limits.PerDevice
 	return opts
@@ -173,6 +192,8 @@ func inForce(s config.Settings, flag string) string {
 		return s.Inventory
 	case "socket":
 		return s.Socket
+	case "socket-group":
+		return s.SocketGroup
 	case "overrides":
 		return s.Overrides
 	case "log-level":

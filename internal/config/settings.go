@@ -19,9 +19,11 @@ type Settings struct {
 	Inventory string
 	Overrides string
 	Socket    string
-	LogLevel  slog.Level
-	LogFormat string // text or json
-	Limits    Limits
+	// SocketGroup may connect as well; "" is nobody but the user that fleetd runs as.
+	SocketGroup string
+	LogLevel    slog.Level
+	LogFormat   string // text or json
+	Limits      Limits
 }
 
 // Limits say how many units may be worked on at once.
@@ -64,6 +66,8 @@ func All() []Setting {
 			text(func(s *Settings) *string { return &s.Inventory })},
 		{"socket", "socket", "FLEETD_SOCKET", "Unix socket to listen on", true,
 			text(func(s *Settings) *string { return &s.Socket })},
+		{"socket_group", "socket-group", "FLEETD_SOCKET_GROUP", "group whose members may connect too", false,
+			text(func(s *Settings) *string { return &s.SocketGroup })},
 		{"overrides", "overrides", "FLEETD_OVERRIDES", "directory of your own platforms/ and templates/", true,
 			text(func(s *Settings) *string { return &s.Overrides })},
 		{"log.level", "log-level", "FLEETD_LOG_LEVEL", "debug, info, warn or error", false,
@@ -170,11 +174,12 @@ func (s *Settings) apply(setting Setting, value, dir string) error {
 
 // layout is the file as it is written.
 type layout struct {
-	State     *string `yaml:"state"`
-	Inventory *string `yaml:"inventory"`
-	Socket    *string `yaml:"socket"`
-	Overrides *string `yaml:"overrides"`
-	Log       struct {
+	State       *string `yaml:"state"`
+	Inventory   *string `yaml:"inventory"`
+	Socket      *string `yaml:"socket"`
+	Overrides   *string `yaml:"overrides"`
+	SocketGroup *string `yaml:"socket_group"`
+	Log         struct {
 		Level  *string `yaml:"level"`
 		Format *string `yaml:"format"`
 	} `yaml:"log"`
@@ -188,7 +193,7 @@ type layout struct {
 func (l *layout) values() map[string]string {
 	out := map[string]string{}
 	for name, v := range map[string]*string{
-		"state": l.State, "inventory": l.Inventory, "socket": l.Socket, "overrides": l.Overrides,
+		"state": l.State, "inventory": l.Inventory, "socket": l.Socket, "socket_group": l.SocketGroup, "overrides": l.Overrides,
 		"log.level": l.Log.Level, "log.format": l.Log.Format,
 	} {
 		if v != nil {

@@ -55,6 +55,7 @@ type Daemon struct {
 	inventory  atomic.Pointer[inventory.Inventory] // replaced as a whole
 	reloading  sync.Mutex                          // one Reload at a time
 	platforms  []string                            // names of the drivers
+	notifier   notifier
 	drivers    map[string]device.Driver
 	operations map[string]operation.Operation
 	engine     *jobs.Engine
@@ -90,6 +91,11 @@ func New(ctx context.Context, opts Options) (_ *Daemon, err error) {
 			err = errors.Join(err, d.Close())
 		}
 	}()
+	if d.notifier, err = newNotifier(ctx, opts.Notify.Socket, d.log); err != nil {
+		return nil, err
+	}
+	d.done("service manager", d.notifier.close)
+	d.notifier.tell("reading the ledger")
 	if err := d.lock(); err != nil {
 		return nil, err
 	}
@@ -199,7 +205,7 @@ func (d *Daemon) definition(platform string) (*device.Definition, bool) {
 
 // listen binds the socket.
 func (d *Daemon) listen(ctx context.Context) error {
-	ln, remove, err := listen(ctx, d.opts.Socket)
+	ln, remove, err := listen(ctx, d.opts.Socket, d.opts.SocketGroup)
 	if err != nil {
 		return err
 	}
@@ -237,16 +243,20 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	workCtx, stopWork := context.WithCancel(own)
 	defer stopWork()
 	served, worked := make(chan error, 1), make(chan error, 1)
-	var reloads sync.WaitGroup
-	reloads.Go(func() { d.reload(serveCtx) })
-	defer reloads.Wait()
+	var beside sync.WaitGroup
+	beside.Go(func() { d.reload(serveCtx) })
+	beside.Go(func() { d.watchdog(workCtx) })
+	defer beside.Wait()
+	defer stopWork()
 	defer stopServing()
 	go func() { served <- d.server.Serve(serveCtx, d.listener) }()
 	go func() { worked <- d.engine.Run(workCtx) }()
 
+	d.notifier.tell(d.serving(), "READY=1")
 	select {
 	case <-ctx.Done():
 		d.log.Info("fleetd is stopping")
+		d.notifier.tell("stopping", "STOPPING=1")
 	case err := <-served: // before it was told to
 		stopWork()
 		return errors.Join(unexpected("the API", err), d.await(worked))

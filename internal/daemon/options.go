@@ -21,6 +21,9 @@ type Options struct {
 	// Socket is the path of the Unix socket to listen on. Its folder is created, for
 	// its owner only, where it does not exist.
 	Socket string
+	// SocketGroup is a group, by name or number, whose members may connect as well;
+	// "" leaves the socket to its owner alone.
+	SocketGroup string
 	// Overrides is a folder with platforms/*.yaml and templates/<platform>/* that
 	// take the place of those built in. It need not exist; "" is none.
 	Overrides string
@@ -28,6 +31,9 @@ type Options struct {
 	// Reload asks, by anything that arrives, for the inventory to be read again;
 	// nil never does.
 	Reload <-chan os.Signal
+
+	// Notify is the service manager to tell about readiness; the zero Notify is none.
+	Notify Notify
 
 	Limits jobs.Limits
 	Retry  jobs.RetryPolicy

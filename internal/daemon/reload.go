@@ -56,9 +56,13 @@ func (d *Daemon) reload(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-d.opts.Reload:
+			d.notifier.tell("reading the inventory", append([]string{"RELOADING=1"}, monotonic()...)...)
+			status := ""
 			if err := d.Reload(); err != nil {
 				d.log.Error("inventory refused; the old one stays in force", "inventory", d.opts.Inventory, "err", err)
+				status = "; the changed inventory was refused, see the log"
 			}
+			d.notifier.tell(d.serving()+status, "READY=1")
 		}
 	}
 }
