@@ -85,7 +85,7 @@ func benchParse(ctx context.Context, o options, log io.Writer) (results []result
 				return 0, err
 			}
 			if n != rows {
-				return 0, fmt.Errorf("Python has %d rows, we have %d", n, rows)
+				return 0, fmt.Errorf("rows differ: Python has %d, we have %d", n, rows)
 			}
 			return time.Duration(seconds * float64(time.Second)), nil
 		}

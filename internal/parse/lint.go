@@ -10,9 +10,9 @@ import (
 type Severity string
 
 const (
-	// Error: the template is refused.
+	// Error means that the template is refused.
 	Error Severity = "error"
-	// Warning: the template runs, and does something its author may not expect.
+	// Warning means that the template runs, and does something its author may not expect.
 	Warning Severity = "warning"
 )
 

@@ -55,7 +55,7 @@ func (t *Template) Parse(ctx context.Context, r io.Reader) (rows []Row, err erro
 	lines := newLineReader(ctx, r)
 	for m.state >= 0 {
 		line, ascii, err := lines.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			m.state = eofState
 			break
 		}

@@ -399,7 +399,7 @@ func (t *translator) character(r rune) (rune, *patternError) {
 
 func (t *translator) hex(digits int) (rune, *patternError) {
 	if t.pos+digits <= len(t.in) {
-		if code, err := strconv.ParseUint(t.in[t.pos:t.pos+digits], 16, 32); err == nil && utf8.ValidRune(rune(code)) && code <= unicode.MaxRune {
+		if code, err := strconv.ParseUint(t.in[t.pos:t.pos+digits], 16, 32); err == nil && code <= unicode.MaxRune && utf8.ValidRune(rune(code)) {
 			t.pos += digits
 			return rune(code), nil
 		}
