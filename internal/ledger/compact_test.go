@@ -222,7 +222,7 @@ func TestFileIsBounded(t *testing.T) {
 	for cycle := range 300 {
 		if err := db.Update(t.Context(), func(tx *ledger.Tx) error {
 			for k := range 50 {
-				if err := tx.Put(ns, fmt.Appendf(nil, "%06d/%03d", cycle, k), []byte(strings.Repeat("v", 500+cycle*37%1500))); err != nil {
+				if err := tx.Put(ns, fmt.Appendf(nil, "%06d/%03d", cycle, k), []byte(strings.Repeat("v", 6000+cycle*37%1500))); err != nil {
 					return err
 				}
 				if err := tx.Delete(ns, fmt.Appendf(nil, "%06d/%03d", cycle-held, k)); err != nil {
