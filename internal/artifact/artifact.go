@@ -172,6 +172,11 @@ func (s *Store) Remove(ctx context.Context, sha256 string) error {
 	} else if !kept {
 		return notFound(sha256)
 	}
+	return s.removeFile(ctx, act, sha256)
+}
+
+// removeFile takes out a file with all its entries, moving being held alone.
+func (s *Store) removeFile(ctx context.Context, act, sha256 string) error {
 	out, err := s.takeOut(sha256)
 	gone := errors.Is(err, os.ErrNotExist) // somebody removed it by hand; the entries go too
 	if err != nil && !gone {
