@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
 	"internal/daemon": {
 		"internal/api", "internal/jobs", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
-		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/override",
+		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/override", "internal/doctor",
 		"internal/device/...", "internal/secret", "internal/fault",
 	},
 	"internal/api":        {"internal/fault"},
@@ -44,6 +44,7 @@ var allowed = map[string][]string{
 
 	// Files that operators own, tried as the operations would use them.
 	"internal/override": {"internal/report", "internal/parse", "internal/fault", "templates"},
+	"internal/doctor":   {"internal/report", "internal/parse", "internal/device", "internal/secret", "internal/fault"},
 
 	"internal/operation":            {"internal/device", "internal/fault"},
 	"internal/device":               {"internal/secret", "internal/fault"},

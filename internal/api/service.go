@@ -17,6 +17,7 @@ type Service interface {
 	JobService
 	ArtifactService
 	TemplateService
+	DoctorService
 }
 
 // DeviceService answers for the inventory.

@@ -61,6 +61,7 @@ type Daemon struct {
 	engine     *jobs.Engine
 	artifacts  *artifact.Store
 	overrides  *override.Store
+	dialer     *sshconn.Dialer
 
 	closing sync.Mutex
 	undo    []step
@@ -162,6 +163,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	d.overrides = override.New(d.opts.Overrides)
 	dialer := sshconn.NewDialer(sshconn.Options{Logger: d.log})
 	d.done("connections", dialer.Close)
+	d.dialer = dialer
 	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition)
 	d.operations = map[string]operation.Operation{}
 	for _, op := range ops {
