@@ -27,14 +27,14 @@ var allowed = map[string][]string{
 	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
 	"internal/daemon": {
 		"internal/api", "internal/jobs", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
-		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/override", "internal/doctor",
+		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/override", "internal/doctor", "internal/audit",
 		"internal/device/...", "internal/secret", "internal/fault",
 	},
 	"internal/api":        {"internal/fault"},
 	"internal/api/client": {"internal/api", "internal/fault"},
 	"internal/runner":     {"internal/jobs", "internal/operation", "internal/artifact", "internal/device", "internal/fault"},
-	"internal/jobs":       {"internal/ledger", "internal/fault"},
-	"internal/artifact":   {"internal/ledger", "internal/fault"},
+	"internal/jobs":       {"internal/audit", "internal/ledger", "internal/fault"},
+	"internal/artifact":   {"internal/audit", "internal/ledger", "internal/fault"},
 
 	// Operations: alike, and blind to each other and to the queue.
 	"internal/report":   {"internal/operation", "internal/device", "internal/parse", "internal/transcript", "internal/fault", "templates"},
@@ -57,6 +57,7 @@ var allowed = map[string][]string{
 
 	"internal/parse":      {"internal/fault", "templates"},
 	"internal/transcript": {},
+	"internal/audit":      {"internal/ledger", "internal/fault"},
 	"internal/ledger":     {"internal/fault"},
 	"internal/config":     {"internal/fault"},
 	"internal/secret":     {},

@@ -129,6 +129,10 @@ func (f *fake) Resume(_ context.Context, id, by string) (api.Job, error) {
 	return f.job, f.note("resume", id, by)
 }
 
+func (f *fake) Audit(_ context.Context, q api.AuditQuery) (api.AuditList, error) {
+	return api.AuditList{Next: 3}, f.note(q)
+}
+
 func (f *fake) Events(ctx context.Context, job string, after uint64) iter.Seq2[api.Event, error] {
 	_ = f.note("events", job, after)
 	return f.log.events(ctx, after)

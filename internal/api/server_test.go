@@ -89,6 +89,15 @@ func TestEveryRoute(t *testing.T) {
 		"Resume": {
 			func(ctx context.Context) (any, error) { return c.Resume(ctx, "8") },
 			f.job, []any{"resume", "8", me.Username}},
+		"Audit": {
+			func(ctx context.Context) (any, error) {
+				return c.Audit(ctx, api.AuditQuery{Before: 9, Limit: 5, By: "a b", Action: "job.submit", Job: "8", Device: "d"})
+			},
+			api.AuditList{Rows: []api.AuditEntry{}, Next: 3},
+			[]any{api.AuditQuery{Before: 9, Limit: 5, By: "a b", Action: "job.submit", Job: "8", Device: "d"}}},
+		"AuditDefault": {
+			func(ctx context.Context) (any, error) { return c.Audit(ctx, api.AuditQuery{}) },
+			api.AuditList{Rows: []api.AuditEntry{}, Next: 3}, []any{api.AuditQuery{Limit: 100}}},
 		"PinHostKeys": {
 			func(ctx context.Context) (any, error) { return c.PinHostKeys(ctx, pin) },
 			api.PinResult{Added: pin.Keys, Unchanged: []api.HostKey{}}, []any{me.Username, pin}},

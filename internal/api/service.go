@@ -16,6 +16,7 @@ type Service interface {
 	DeviceService
 	JobService
 	ArtifactService
+	AuditService
 	TemplateService
 	DoctorService
 }

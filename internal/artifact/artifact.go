@@ -160,7 +160,9 @@ func (s *Store) takeOut(sha string) (string, error) {
 
 // Remove takes out a file with all its entries; fault.NotFound when there is
 // none. Readers that have it open keep it to the end.
-func (s *Store) Remove(ctx context.Context, sha256 string) error {
+func (s *Store) Remove(ctx context.Context, sha256 string) error { return s.remove(ctx, sha256, "") }
+
+func (s *Store) remove(ctx context.Context, sha256, by string) error {
 	if err := checkDigest(sha256); err != nil {
 		return err
 	}
@@ -172,17 +174,18 @@ func (s *Store) Remove(ctx context.Context, sha256 string) error {
 	} else if !kept {
 		return notFound(sha256)
 	}
-	return s.removeFile(ctx, act, sha256)
+	return s.removeFile(ctx, act, sha256, by)
 }
 
-// removeFile takes out a file with all its entries, moving being held alone.
-func (s *Store) removeFile(ctx context.Context, act, sha256 string) error {
+// removeFile takes out a file with all its entries, moving being held alone. By
+// is who asked, or "" for fleetd itself.
+func (s *Store) removeFile(ctx context.Context, act, sha256, by string) error {
 	out, err := s.takeOut(sha256)
 	gone := errors.Is(err, os.ErrNotExist) // somebody removed it by hand; the entries go too
 	if err != nil && !gone {
 		return storage(act, err)
 	}
-	if err := s.forget(ctx, sha256); err != nil {
+	if err := s.forget(ctx, sha256, by); err != nil {
 		if !gone {
 			err = errors.Join(err, s.bringIn(out, sha256))
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"capfleet/internal/audit"
 	"capfleet/internal/fault"
 	"capfleet/internal/ledger"
 )
@@ -38,7 +39,7 @@ func epoch() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 func open(tb testing.TB, opts Options) fixture {
 	tb.Helper()
 	dir := tb.TempDir()
-	db, err := ledger.Open(filepath.Join(dir, "ledger.db"), ledger.Options{Namespaces: Namespaces()})
+	db, err := ledger.Open(filepath.Join(dir, "ledger.db"), ledger.Options{Namespaces: append(Namespaces(), audit.Namespaces()...)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -384,7 +385,7 @@ func TestRecovery(t *testing.T) {
 		if _, err := s.takeOut(sha); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.forget(t.Context(), sha); err != nil {
+		if err := s.forget(t.Context(), sha, ""); err != nil {
 			t.Fatal(err)
 		}
 		s.reopen(t, Options{})

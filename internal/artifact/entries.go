@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"capfleet/internal/audit"
 	"capfleet/internal/fault"
 	"capfleet/internal/ledger"
 )
@@ -20,7 +21,7 @@ const (
 	keyDigits                  = 8                  // bytes of a number, big endian
 )
 
-// Namespaces are what the ledger must be opened with.
+// Namespaces are what the ledger must be opened with, beside those of the audit.
 func Namespaces() []ledger.Namespace { return []ledger.Namespace{entries, byJob, byDigest} }
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
@@ -104,6 +105,9 @@ func (s *Store) record(ctx context.Context, a Artifact) (out Artifact, added uin
 		if err := tx.Put(byJob, jobKey(a.Job, n), nil); err != nil {
 			return err
 		}
+		if err := s.added(tx, a, audit.Done); err != nil {
+			return err
+		}
 		return tx.Put(byDigest, digestKey(a.SHA256, n), nil)
 	})
 	return out, added, err
@@ -111,7 +115,12 @@ func (s *Store) record(ctx context.Context, a Artifact) (out Artifact, added uin
 
 // withdraw takes one entry back.
 func (s *Store) withdraw(ctx context.Context, entry uint64, a Artifact) error {
-	return s.db.Update(ctx, func(tx *ledger.Tx) error { return drop(tx, number(entry), a) })
+	return s.db.Update(ctx, func(tx *ledger.Tx) error {
+		if err := s.added(tx, a, audit.Failed); err != nil {
+			return err
+		}
+		return drop(tx, number(entry), a)
+	})
 }
 
 func drop(tx *ledger.Tx, n []byte, a Artifact) error {
@@ -124,8 +133,8 @@ func drop(tx *ledger.Tx, n []byte, a Artifact) error {
 	return tx.Delete(byDigest, digestKey(a.SHA256, n))
 }
 
-// forget takes all entries of a digest out.
-func (s *Store) forget(ctx context.Context, sha string) error {
+// forget takes all entries of a digest out. By is who asked.
+func (s *Store) forget(ctx context.Context, sha, by string) error {
 	return s.db.Update(ctx, func(tx *ledger.Tx) error {
 		all, err := numbers(tx, byDigest, digestKey(sha, nil))
 		if err != nil {
@@ -137,6 +146,9 @@ func (s *Store) forget(ctx context.Context, sha string) error {
 				return err
 			}
 			if err := drop(tx, n, a); err != nil {
+				return err
+			}
+			if err := s.removed(tx, a, by); err != nil {
 				return err
 			}
 		}

@@ -132,5 +132,5 @@ func (s *Store) removeEntry(ctx context.Context, e entry) (last bool, err error)
 	case len(same) > 1:
 		return false, s.db.Update(ctx, func(tx *ledger.Tx) error { return drop(tx, e.number, e.Artifact) })
 	}
-	return true, s.removeFile(ctx, act, e.SHA256)
+	return true, s.removeFile(ctx, act, e.SHA256, "")
 }

@@ -135,6 +135,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 		a.reportCommand(),
 		a.commandCommand(),
 		a.jobCommand(),
+		a.auditCommand(),
 		a.deviceCommand(),
 		a.artifactCommand(),
 		a.parseCommand(),

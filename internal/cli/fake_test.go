@@ -143,6 +143,21 @@ func (f *fakeFleet) gate(ctx context.Context, id string, at *time.Time) (api.Job
 	return f.Job(ctx, id)
 }
 
+// Audit has an entry for each number up to 5, and looks at two of them at a time.
+func (f *fakeFleet) Audit(_ context.Context, q api.AuditQuery) (list api.AuditList, err error) {
+	if q.Before == 0 {
+		q.Before = 6
+	}
+	for id := q.Before - 1; id > 0 && len(list.Rows) < min(q.Limit, 2); id-- {
+		list.Rows = append(list.Rows, api.AuditEntry{ID: id, Time: testTime, By: "alice", Action: "job.submit", Result: "done", Job: "7"})
+		list.Next = id
+	}
+	if list.Next == 1 {
+		list.Next = 0
+	}
+	return list, f.down
+}
+
 func (f *fakeFleet) Events(ctx context.Context, _ string, _ uint64) iter.Seq2[api.Event, error] {
 	return func(yield func(api.Event, error) bool) {
 		for _, ev := range f.events {

@@ -31,6 +31,7 @@ type fleet interface {
 	artifactFleet
 	pauseFleet
 	templateFleet
+	auditFleet
 }
 
 var _ fleet = (*client.Client)(nil)

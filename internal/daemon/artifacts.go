@@ -41,7 +41,7 @@ func (s service) RemoveArtifact(ctx context.Context, by, sha string) ([]api.Arti
 	if err != nil {
 		return nil, err
 	}
-	if err := s.d.artifacts.Remove(ctx, sha); err != nil {
+	if err := s.d.artifacts.RemoveFor(ctx, sha, by); err != nil {
 		return nil, err
 	}
 	for _, a := range list {

@@ -60,6 +60,7 @@ type Daemon struct {
 	operations map[string]operation.Operation
 	engine     *jobs.Engine
 	artifacts  *artifact.Store
+	ledger     *ledger.DB
 	overrides  *override.Store
 	dialer     *sshconn.Dialer
 
@@ -155,6 +156,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.ledger = db
 	d.done("ledger", db.Close)
 	d.artifacts, err = artifact.Open(filepath.Join(d.opts.StateDir, "artifacts"), db, artifact.Options{Logger: d.log, Now: d.now})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -393,6 +394,22 @@ func TestPinHostKeys(t *testing.T) {
 		if got := fmt.Sprint(len(res.Added), len(res.Unchanged)); err != nil || got != want {
 			t.Errorf("added and unchanged: %s, want %s (%v)", got, want, err)
 		}
+	}
+	// Who asked is kept: what was refused before anything was written is not.
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.Audit(t.Context(), api.AuditQuery{By: me.Username, Action: "host_key.pin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range list.Rows {
+		got = append(got, e.Result+" "+e.Device)
+	}
+	if want := []string{"done ", "begun ", "done b", "begun ", "failed ", "begun "}; !slices.Equal(got, want) {
+		t.Errorf("audit %q, want %q", got, want)
 	}
 	if b, err := os.ReadFile(known); err != nil || !strings.HasPrefix(string(b), "|1|") {
 		t.Errorf("%s, %v", b, err)

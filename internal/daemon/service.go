@@ -67,7 +67,7 @@ func (s service) Device(ctx context.Context, name string) (api.Device, error) {
 // PinHostKeys pins keys for devices of the inventory, each into the known_hosts
 // file that the device is checked against. A key for a host that is not the
 // device's own address is refused: a slip there would trust somebody else.
-func (s service) PinHostKeys(_ context.Context, by string, req api.PinRequest) (api.PinResult, error) {
+func (s service) PinHostKeys(ctx context.Context, by string, req api.PinRequest) (api.PinResult, error) {
 	inv := s.d.inventory.Load()
 	files := map[string][]device.HostKey{}
 	for _, key := range req.Keys {
@@ -84,14 +84,19 @@ func (s service) PinHostKeys(_ context.Context, by string, req api.PinRequest) (
 	if len(files) == 0 {
 		return api.PinResult{}, fault.New(fault.Invalid, "no host keys are given")
 	}
-	var out api.PinResult
-	for _, path := range slices.Sorted(maps.Keys(files)) {
-		added, unchanged, err := sshconn.PinHostKeys(path, files[path], req.Replace)
-		if err != nil {
-			return api.PinResult{}, err
+	out, err := s.d.auditedPin(ctx, by, req, func() (out api.PinResult, err error) {
+		for _, path := range slices.Sorted(maps.Keys(files)) {
+			added, unchanged, err := sshconn.PinHostKeys(path, files[path], req.Replace)
+			out.Added = append(out.Added, keysOut(added)...)
+			out.Unchanged = append(out.Unchanged, keysOut(unchanged)...)
+			if err != nil {
+				return out, err
+			}
 		}
-		out.Added = append(out.Added, keysOut(added)...)
-		out.Unchanged = append(out.Unchanged, keysOut(unchanged)...)
+		return out, nil
+	})
+	if err != nil {
+		return api.PinResult{}, err
 	}
 	for _, key := range out.Added {
 		s.d.log.Info("host key pinned", "device", key.Device, "type", key.Type, "sha256", key.SHA256, "by", by, "replace", req.Replace)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"capfleet/internal/audit"
 	"capfleet/internal/fault"
 	"capfleet/internal/ledger"
 )
@@ -181,6 +182,11 @@ func (c *change) count(from, to State) {
 		delete(c.job.Counts, from)
 	}
 	c.job.Counts[to]++
+}
+
+// audit remembers who asked for the change.
+func (c *change) audit(action audit.Action, by, detail string) error {
+	return audit.Add(c.tx, audit.Entry{Time: c.now, By: by, Action: action, Job: c.id.String(), Detail: detail})
 }
 
 // note adds a line to a unit's journal.

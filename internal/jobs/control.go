@@ -3,7 +3,9 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 
+	"capfleet/internal/audit"
 	"capfleet/internal/fault"
 )
 
@@ -27,6 +29,9 @@ func (e *Engine) Cancel(ctx context.Context, id, by string) (Job, error) {
 		}
 		c.changed = true
 		c.job.CanceledBy, c.job.CanceledAt = by, &c.now
+		if err := c.audit(audit.JobCancel, by, ""); err != nil {
+			return err
+		}
 		c.job.PausedBy, c.job.PausedAt = "", nil // nothing is left that it held back
 		if err := c.event(Event{Type: EventJobCanceled, State: JobState(c.job.asJob()), Reason: canceledBy(by)}); err != nil {
 			return err
@@ -79,6 +84,9 @@ func (e *Engine) Retry(ctx context.Context, id, by string) (Job, error) {
 		c.job.FinishedAt, c.job.CanceledAt, c.job.CanceledBy = nil, nil, ""
 		c.job.Round++
 		if err := c.tx.Put(nsActive, c.id.key(), nil); err != nil {
+			return err
+		}
+		if err := c.audit(audit.JobRetry, by, fmt.Sprintf("%d devices", len(again))); err != nil {
 			return err
 		}
 		reason := byWhom("retried", by)

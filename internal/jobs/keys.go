@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"capfleet/internal/audit"
 	"capfleet/internal/fault"
 	"capfleet/internal/ledger"
 )
@@ -28,6 +29,8 @@ import (
 //	job_events   <job> <seq>            empty; which events are the job's
 //	devices      device                 deviceRecord: facts last seen
 //
+// Who asked for a change is in the audit, which package audit lays out.
+//
 // Start reads active and the tasks of the jobs in it, and nothing else.
 const (
 	nsJobs      ledger.Namespace = "jobs"
@@ -43,10 +46,11 @@ const (
 	nsDevices   ledger.Namespace = "devices"
 )
 
-// Namespaces are what the engine keeps in the ledger, for ledger.Options.
+// Namespaces are what the engine writes in the ledger, for ledger.Options; those
+// of the audit are among them.
 func Namespaces() []ledger.Namespace {
-	return []ledger.Namespace{nsJobs, nsProgress, nsActive, nsRequests, nsTargets, nsTasks, nsRows,
-		nsJournal, nsEvents, nsJobEvents, nsDevices}
+	return append(audit.Namespaces(), nsJobs, nsProgress, nsActive, nsRequests, nsTargets, nsTasks, nsRows,
+		nsJournal, nsEvents, nsJobEvents, nsDevices)
 }
 
 // number is a job's id as the ledger's keys have it.

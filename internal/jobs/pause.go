@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 
+	"capfleet/internal/audit"
 	"capfleet/internal/fault"
 )
 
@@ -21,7 +22,7 @@ func (e *Engine) Pause(ctx context.Context, id, by string) (Job, error) {
 			return nil
 		}
 		c.job.PausedBy, c.job.PausedAt = by, &c.now
-		return c.turnGate(Event{Type: EventJobPaused, Reason: byWhom("paused", by)})
+		return c.turnGate(audit.JobPause, by, Event{Type: EventJobPaused, Reason: byWhom("paused", by)})
 	})
 }
 
@@ -36,7 +37,7 @@ func (e *Engine) Resume(ctx context.Context, id, by string) (Job, error) {
 			return nil
 		}
 		c.job.PausedBy, c.job.PausedAt = "", nil
-		return c.turnGate(Event{Type: EventJobResumed, Reason: byWhom("resumed", by)})
+		return c.turnGate(audit.JobResume, by, Event{Type: EventJobResumed, Reason: byWhom("resumed", by)})
 	})
 }
 
@@ -63,8 +64,11 @@ func (e *Engine) gate(ctx context.Context, id string, fn func(*change) error) (J
 }
 
 // turnGate stores that a job was paused or resumed.
-func (c *change) turnGate(ev Event) error {
+func (c *change) turnGate(action audit.Action, by string, ev Event) error {
 	c.changed = true
+	if err := c.audit(action, by, ""); err != nil {
+		return err
+	}
 	ev.State = JobState(c.job.asJob())
 	if err := c.event(ev); err != nil {
 		return err

@@ -3,9 +3,11 @@ package jobs
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
+	"capfleet/internal/audit"
 	"capfleet/internal/fault"
 	"capfleet/internal/ledger"
 )
@@ -87,6 +89,9 @@ func (e *Engine) store(tx *ledger.Tx, id number, job *Job, targets, tasks []name
 		return err
 	}
 	job.FirstEvent = c.seq - 1
+	if err := c.audit(audit.JobSubmit, job.CreatedBy, submitted(job)); err != nil {
+		return err
+	}
 
 	stored := *job
 	stored.Counts = nil
@@ -110,6 +115,12 @@ func (e *Engine) store(tx *ledger.Tx, id number, job *Job, targets, tasks []name
 		return err
 	}
 	return c.close()
+}
+
+// submitted is what the audit says about a new job. It outlives the job, so it
+// has the spec in it as far as that fits.
+func submitted(job *Job) string {
+	return fmt.Sprintf("%s (%s) on %d devices: %s", job.Operation, job.Access, job.Devices, job.Spec)
 }
 
 // named is a value that is stored under the job and a name.
