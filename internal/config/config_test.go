@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -150,6 +151,9 @@ limits: {global: 10, per_site: 5, per_device: 2}
 		LogLevel:  slog.LevelDebug,                      // flag over environment
 		LogFormat: "json",
 		Limits:    Limits{Global: 30, PerSite: 5, PerDevice: 2},
+		Backup:    Backup{Dir: filepath.Join(filepath.Dir(path), "data", "backups"), Interval: 24 * time.Hour, Keep: 7},
+		Retention: defaultRetention(),
+		MinFree:   defaultMinFree,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -159,7 +163,9 @@ limits: {global: 10, per_site: 5, per_device: 2}
 // Each setting can be given in every way, and each way reaches its own field.
 func TestEverySettingEverywhere(t *testing.T) {
 	t.Parallel()
-	values := map[string]string{"log.level": "debug", "log.format": "json", "limits.global": "7", "limits.per_site": "7", "limits.per_device": "7"}
+	values := map[string]string{"log.level": "debug", "log.format": "json", "limits.global": "7", "limits.per_site": "7", "limits.per_device": "7",
+		"backup.interval": "90m", "backup.keep": "3", "retention.age": "30d", "retention.jobs": "77", "retention.bytes": "5GiB",
+		"retention.artifact_age": "off", "retention.artifact_bytes": "1000", "min_free": "1GB"}
 	base, err := Load(Request{System: system(0, nil)})
 	if err != nil {
 		t.Fatal(err)
@@ -228,6 +234,11 @@ func TestBadSettings(t *testing.T) {
 		"syntax":            {file: "state: [\n", want: ":1:"},
 		"bad level":         {file: "log: {level: loud}\n", want: `log.level "loud": debug, info, warn or error`},
 		"bad limit":         {file: "limits: {global: 0}\n", want: `limits.global "0": a number from 1 to`},
+		"bad time":          {file: "retention: {age: 3 weeks}\n", want: `retention.age "3 weeks": a time such as 90d`},
+		"negative time":     {flags: map[string]string{"backup-interval": "-1h"}, want: "a time such as"},
+		"bad size":          {file: "min_free: 3 bananas\n", want: `a size such as 2GiB`},
+		"huge size":         {flags: map[string]string{"min-free": "9999999999TiB"}, want: "a size such as"},
+		"no backups":        {flags: map[string]string{"backup-keep": "off"}, want: "a number from 1"},
 		"empty path":        {file: "state: ''\n", want: "it is empty"},
 		"environment":       {env: map[string]string{"FLEETD_LOG_FORMAT": "xml"}, want: `FLEETD_LOG_FORMAT "xml": text or json`},
 		"flag":              {flags: map[string]string{"limit": "-1"}, want: `--limit "-1": a number`},
@@ -260,4 +271,21 @@ func FuzzFile(f *testing.F) {
 			t.Fatalf("%+v", s)
 		}
 	})
+}
+
+func TestWrittenAsGiven(t *testing.T) {
+	t.Parallel()
+	for _, v := range []string{"off", "90d", "1h30m0s", "45s"} {
+		if d, err := parseDuration(v); err != nil || FormatDuration(d) != v {
+			t.Errorf("%s became %v, %v", v, d, err)
+		}
+	}
+	for _, v := range []string{"off", "2GiB", "1TiB", "1500B", "3KiB"} {
+		if n, err := parseSize(v); err != nil || FormatSize(n) != v {
+			t.Errorf("%s became %d, %v", v, n, err)
+		}
+	}
+	if n, err := parseSize("10 GB"); err != nil || n != 1e10 {
+		t.Errorf("10 GB became %d, %v", n, err)
+	}
 }

@@ -24,6 +24,9 @@ type Settings struct {
 	LogLevel    slog.Level
 	LogFormat   string // text or json
 	Limits      Limits
+	Backup      Backup
+	Retention   Retention
+	MinFree     int64 // bytes of free space; below, no new work is accepted
 }
 
 // Limits say how many units may be worked on at once.
@@ -59,7 +62,7 @@ func All() []Setting {
 			return nil
 		}
 	}
-	return []Setting{
+	return append([]Setting{
 		{"state", "state", "FLEETD_STATE", "directory of the ledger and the artifacts", true,
 			text(func(s *Settings) *string { return &s.State })},
 		{"inventory", "inventory", "FLEETD_INVENTORY", "inventory file", true,
@@ -91,7 +94,7 @@ func All() []Setting {
 			number(func(s *Settings) *int { return &s.Limits.PerSite })},
 		{"limits.per_device", "limit-per-device", "FLEETD_LIMIT_PER_DEVICE", "jobs reading one device at once", false,
 			number(func(s *Settings) *int { return &s.Limits.PerDevice })},
-	}
+	}, keeping()...)
 }
 
 // ConfigEnv names the configuration file where no flag does.
@@ -121,6 +124,7 @@ func Load(req Request) (Settings, error) {
 	s := Settings{
 		State: paths.State, Inventory: paths.Inventory, Overrides: paths.Overrides, Socket: paths.Socket,
 		LogLevel: slog.LevelInfo, LogFormat: "text", Limits: defaultLimits(),
+		Backup: defaultBackup(), Retention: defaultRetention(), MinFree: defaultMinFree,
 	}
 	file, must := req.File, true
 	if file == "" {
@@ -149,6 +153,9 @@ func Load(req Request) (Settings, error) {
 		if p == "" {
 			return Settings{}, err
 		}
+	}
+	if s.Backup.Dir == "" {
+		s.Backup.Dir = filepath.Join(s.State, "backups")
 	}
 	return s, CheckSocket(s.Socket)
 }
@@ -188,6 +195,19 @@ type layout struct {
 		PerSite   *int `yaml:"per_site"`
 		PerDevice *int `yaml:"per_device"`
 	} `yaml:"limits"`
+	Backup struct {
+		Dir      *string `yaml:"dir"`
+		Interval *string `yaml:"interval"`
+		Keep     *string `yaml:"keep"`
+	} `yaml:"backup"`
+	Retention struct {
+		Age           *string `yaml:"age"`
+		Jobs          *string `yaml:"jobs"`
+		Bytes         *string `yaml:"bytes"`
+		ArtifactAge   *string `yaml:"artifact_age"`
+		ArtifactBytes *string `yaml:"artifact_bytes"`
+	} `yaml:"retention"`
+	MinFree *string `yaml:"min_free"`
 }
 
 func (l *layout) values() map[string]string {
@@ -195,6 +215,10 @@ func (l *layout) values() map[string]string {
 	for name, v := range map[string]*string{
 		"state": l.State, "inventory": l.Inventory, "socket": l.Socket, "socket_group": l.SocketGroup, "overrides": l.Overrides,
 		"log.level": l.Log.Level, "log.format": l.Log.Format,
+		"backup.dir": l.Backup.Dir, "backup.interval": l.Backup.Interval, "backup.keep": l.Backup.Keep,
+		"retention.age": l.Retention.Age, "retention.jobs": l.Retention.Jobs, "retention.bytes": l.Retention.Bytes,
+		"retention.artifact_age": l.Retention.ArtifactAge, "retention.artifact_bytes": l.Retention.ArtifactBytes,
+		"min_free": l.MinFree,
 	} {
 		if v != nil {
 			out[name] = *v
