@@ -138,6 +138,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 		a.auditCommand(),
 		a.deviceCommand(),
 		a.artifactCommand(),
+		a.doctorCommand(),
 		a.parseCommand(),
 		a.simCommand(),
 		a.demoCommand(),

@@ -72,6 +72,9 @@ func nextSteps(res api.Results) []string {
 
 // mendStep says how to go on from output that no template matches.
 func mendStep(res api.Results, devices []string) string {
+	if res.Job.Operation == "check" {
+		return "correct the pattern in a copy of the platform's definition, in fleetd's --overrides directory under platforms/"
+	}
 	var spec reportSpec
 	if res.Job.Operation != "report" || json.Unmarshal(res.Job.Spec, &spec) != nil {
 		return "the raw text is kept with the job; correct the template until it matches: fleetctl parse --template FILE RAW"

@@ -27,6 +27,8 @@ type fakeFleet struct {
 	results map[string]api.Results // by job
 	events  []api.Event
 	kept    []keptFile
+	// found is what Examine gives
+	found []api.Finding
 	// templates in force
 	templates templatesOf
 	// hang keeps the event stream open until the context ends.

@@ -31,6 +31,7 @@ type fleet interface {
 	artifactFleet
 	pauseFleet
 	templateFleet
+	doctorFleet
 	auditFleet
 }
 

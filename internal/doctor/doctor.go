@@ -135,7 +135,7 @@ func (s Subject) hostKeys(context.Context) []Finding {
 		}
 	}
 	if len(devices) > 0 {
-		out = append(out, Finding{area, some(devices), Error, fmt.Sprintf("no host key is pinned for %s: no credential is sent to it", count(len(devices), "device")),
+		out = append(out, Finding{area, some(devices), Error, fmt.Sprintf("no host key is pinned for %s: refused before a credential is sent", count(len(devices), "device")),
 			"fleetctl device trust " + forCommand(devices) + "   (compare the fingerprints first)"})
 	}
 	if len(hops) > 0 {
