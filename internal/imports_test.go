@@ -26,10 +26,11 @@ var allowed = map[string][]string{
 	"internal/cli/output": {},
 	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
 	"internal/daemon": {
-		"internal/api", "internal/jobs", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
+		"internal/api", "internal/metrics", "internal/jobs", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
 		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/override", "internal/doctor", "internal/audit",
 		"internal/device/...", "internal/secret", "internal/fault",
 	},
+	"internal/metrics":    {"internal/jobs", "internal/ledger", "internal/device", "internal/fault"},
 	"internal/api":        {"internal/fault"},
 	"internal/api/client": {"internal/api", "internal/fault"},
 	"internal/runner":     {"internal/jobs", "internal/operation", "internal/artifact", "internal/device", "internal/fault"},
@@ -86,6 +87,7 @@ var owners = map[string][]string{
 	"github.com/skeema/knownhosts":     {"internal/device/sshconn"},
 	"github.com/danielgtaylor/huma/v2": {"internal/api"},
 	"github.com/spf13/cobra":           {"internal/cli"},
+	"github.com/prometheus":            {"internal/metrics"},
 	"k8s.io/apimachinery":              {"internal/device/inventory"},
 	"filippo.io/age":                   {"internal/secret"},
 }

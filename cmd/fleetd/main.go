@@ -141,13 +141,14 @@ func options(s config.Settings, stderr io.Writer) daemon.Options {
 		handler = slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: s.LogLevel})
 	}
 	opts := daemon.Options{
-		StateDir:    s.State,
-		Inventory:   s.Inventory,
-		Socket:      s.Socket,
-		SocketGroup: s.SocketGroup,
-		Overrides:   s.Overrides,
-		Logger:      slog.New(handler),
-		Version:     version,
+		StateDir:       s.State,
+		Inventory:      s.Inventory,
+		Socket:         s.Socket,
+		SocketGroup:    s.SocketGroup,
+		MetricsAddress: s.MetricsAddress,
+		Overrides:      s.Overrides,
+		Logger:         slog.New(handler),
+		Version:        version,
 	}
 	opts.Limits.Global, opts.Limits.PerSite, opts.Limits.PerDevice = s.Limits.Global, s.Limits.PerSite, s.Limits.PerDevice
 	return opts
@@ -194,6 +195,8 @@ func inForce(s config.Settings, flag string) string {
 		return s.Socket
 	case "socket-group":
 		return s.SocketGroup
+	case "metrics-address":
+		return s.MetricsAddress
 	case "overrides":
 		return s.Overrides
 	case "log-level":

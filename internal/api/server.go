@@ -34,6 +34,9 @@ const (
 type Options struct {
 	Service Service
 	Logger  *slog.Logger
+	// Metrics answers GET /metrics in Prometheus' format; nil leaves the route out. It
+	// is no part of the OpenAPI document.
+	Metrics http.Handler
 	// Heartbeat is the pause after which a silent event stream gets a comment; 0 is
 	// 15 s.
 	Heartbeat time.Duration
@@ -81,6 +84,9 @@ func New(opts Options) *Server {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(s.document)
 	})
+	if opts.Metrics != nil {
+		mux.Handle("GET /metrics", opts.Metrics)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.noRoute(w, r, mux) })
 	s.handler = s.around(mux)
 	return s

@@ -92,6 +92,25 @@ func TestDefaultSocket(t *testing.T) {
 	}
 }
 
+func TestMetricsAddress(t *testing.T) {
+	t.Parallel()
+	for v, want := range map[string]string{
+		"9469": "127.0.0.1:9469", ":9469": "127.0.0.1:9469", "[::1]:9469": "[::1]:9469", "0.0.0.0:80": "0.0.0.0:80", "host:0": "host:0",
+		"host": "", "1:2:3": "", "host:http": "", ":70000": "",
+	} {
+		got, err := Load(Request{System: system(0, map[string]string{"FLEETD_METRICS_ADDRESS": v})})
+		if want == "" {
+			if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "FLEETD_METRICS_ADDRESS") {
+				t.Errorf("%q: %v", v, err)
+			}
+			continue
+		}
+		if err != nil || got.MetricsAddress != want {
+			t.Errorf("%q: %q %v, want %q", v, got.MetricsAddress, err, want)
+		}
+	}
+}
+
 func TestContextsFile(t *testing.T) {
 	t.Parallel()
 	windows := System{OS: "windows", Getenv: func(k string) string { return map[string]string{"APPDATA": "/roaming"}[k] }}
@@ -163,7 +182,7 @@ limits: {global: 10, per_site: 5, per_device: 2}
 // Each setting can be given in every way, and each way reaches its own field.
 func TestEverySettingEverywhere(t *testing.T) {
 	t.Parallel()
-	values := map[string]string{"log.level": "debug", "log.format": "json", "limits.global": "7", "limits.per_site": "7", "limits.per_device": "7",
+	values := map[string]string{"metrics_address": "127.0.0.1:9", "log.level": "debug", "log.format": "json", "limits.global": "7", "limits.per_site": "7", "limits.per_device": "7",
 		"backup.interval": "90m", "backup.keep": "3", "retention.age": "30d", "retention.jobs": "77", "retention.bytes": "5GiB",
 		"retention.artifact_age": "off", "retention.artifact_bytes": "1000", "min_free": "1GB"}
 	base, err := Load(Request{System: system(0, nil)})

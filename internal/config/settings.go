@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,12 +22,14 @@ type Settings struct {
 	Socket    string
 	// SocketGroup may connect as well; "" is nobody but the user that fleetd runs as.
 	SocketGroup string
-	LogLevel    slog.Level
-	LogFormat   string // text or json
-	Limits      Limits
-	Backup      Backup
-	Retention   Retention
-	MinFree     int64 // bytes of free space; below, no new work is accepted
+	// MetricsAddress is host:port for metrics over TCP; "" is none.
+	MetricsAddress string
+	LogLevel       slog.Level
+	LogFormat      string // text or json
+	Limits         Limits
+	Backup         Backup
+	Retention      Retention
+	MinFree        int64 // bytes of free space; below, no new work is accepted
 }
 
 // Limits say how many units may be worked on at once.
@@ -73,6 +76,11 @@ func All() []Setting {
 			text(func(s *Settings) *string { return &s.SocketGroup })},
 		{"overrides", "overrides", "FLEETD_OVERRIDES", "directory of your own platforms/ and templates/", true,
 			text(func(s *Settings) *string { return &s.Overrides })},
+		{"metrics_address", "metrics-address", "FLEETD_METRICS_ADDRESS", "serve Prometheus metrics on HOST:PORT too; without HOST on this machine alone", false,
+			func(s *Settings, v string) (err error) {
+				s.MetricsAddress, err = metricsAddress(v)
+				return err
+			}},
 		{"log.level", "log-level", "FLEETD_LOG_LEVEL", "debug, info, warn or error", false,
 			func(s *Settings, v string) error {
 				if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {
@@ -181,12 +189,13 @@ func (s *Settings) apply(setting Setting, value, dir string) error {
 
 // layout is the file as it is written.
 type layout struct {
-	State       *string `yaml:"state"`
-	Inventory   *string `yaml:"inventory"`
-	Socket      *string `yaml:"socket"`
-	Overrides   *string `yaml:"overrides"`
-	SocketGroup *string `yaml:"socket_group"`
-	Log         struct {
+	State          *string `yaml:"state"`
+	Inventory      *string `yaml:"inventory"`
+	Socket         *string `yaml:"socket"`
+	Overrides      *string `yaml:"overrides"`
+	SocketGroup    *string `yaml:"socket_group"`
+	MetricsAddress *string `yaml:"metrics_address"`
+	Log            struct {
 		Level  *string `yaml:"level"`
 		Format *string `yaml:"format"`
 	} `yaml:"log"`
@@ -213,7 +222,7 @@ type layout struct {
 func (l *layout) values() map[string]string {
 	out := map[string]string{}
 	for name, v := range map[string]*string{
-		"state": l.State, "inventory": l.Inventory, "socket": l.Socket, "socket_group": l.SocketGroup, "overrides": l.Overrides,
+		"state": l.State, "inventory": l.Inventory, "socket": l.Socket, "socket_group": l.SocketGroup, "metrics_address": l.MetricsAddress, "overrides": l.Overrides,
 		"log.level": l.Log.Level, "log.format": l.Log.Format,
 		"backup.dir": l.Backup.Dir, "backup.interval": l.Backup.Interval, "backup.keep": l.Backup.Keep,
 		"retention.age": l.Retention.Age, "retention.jobs": l.Retention.Jobs, "retention.bytes": l.Retention.Bytes,
@@ -269,4 +278,23 @@ func (s *Settings) readFile(path string, must bool, home string) error {
 	}
 	s.File = abs
 	return nil
+}
+
+// metricsAddress completes an address. Metrics have no login, so whoever wants
+// them on the network has to name an address of it.
+func metricsAddress(v string) (string, error) {
+	if !strings.Contains(v, ":") {
+		v = ":" + v
+	}
+	host, port, err := net.SplitHostPort(v)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return "", errors.New("HOST:PORT or a port is expected")
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), nil
 }

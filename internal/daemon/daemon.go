@@ -31,6 +31,7 @@ import (
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
 	"capfleet/internal/ledger"
+	"capfleet/internal/metrics"
 	"capfleet/internal/operation"
 	"capfleet/internal/override"
 	"capfleet/internal/parse"
@@ -56,6 +57,8 @@ type Daemon struct {
 	reloading  sync.Mutex                          // one Reload at a time
 	platforms  []string                            // names of the drivers
 	notifier   notifier
+	metrics    *metrics.Metrics
+	scrapes    net.Listener // nil when metrics are on the socket alone
 	drivers    map[string]device.Driver
 	operations map[string]operation.Operation
 	engine     *jobs.Engine
@@ -98,6 +101,10 @@ func New(ctx context.Context, opts Options) (_ *Daemon, err error) {
 	}
 	d.done("service manager", d.notifier.close)
 	d.notifier.tell("reading the ledger")
+	d.started = d.now().UTC()
+	version, commit := Build(opts.Version)
+	d.version = api.Version{Version: version, Commit: commit, Go: runtime.Version(), StartedAt: d.started,
+		Socket: opts.Socket, State: opts.StateDir}
 	if err := d.lock(); err != nil {
 		return nil, err
 	}
@@ -107,11 +114,10 @@ func New(ctx context.Context, opts Options) (_ *Daemon, err error) {
 	if err := d.listen(ctx); err != nil {
 		return nil, err
 	}
-	d.started = d.now().UTC()
-	version, commit := Build(opts.Version)
-	d.version = api.Version{Version: version, Commit: commit, Go: runtime.Version(), StartedAt: d.started,
-		Socket: opts.Socket, State: opts.StateDir}
-	d.server = api.New(api.Options{Service: service{d}, Logger: d.log})
+	if err := d.listenMetrics(ctx); err != nil {
+		return nil, err
+	}
+	d.server = api.New(api.Options{Service: service{d}, Metrics: d.metrics.Handler(), Logger: d.log})
 	return d, nil
 }
 
@@ -171,9 +177,10 @@ func (d *Daemon) open(ctx context.Context) error {
 	for _, op := range ops {
 		d.operations[op.Name()] = op
 	}
+	d.metrics = d.newMetrics(db)
 	d.engine, err = jobs.Open(ctx, jobs.Options{
 		Ledger: db,
-		Runner: runner.New(runner.Options{Operations: ops, Drivers: drivers, Dialer: dialer, Artifacts: d.artifacts,
+		Runner: runner.New(runner.Options{Operations: ops, Drivers: drivers, Dialer: d.metrics.Dialer(dialer), Artifacts: d.artifacts,
 			Logger: d.log, Now: d.now}),
 		Limits: d.opts.Limits,
 		Retry:  d.opts.Retry,
@@ -242,6 +249,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 
 	// The two end one after the other, so neither gets ctx itself.
 	own := context.WithoutCancel(ctx)
+	followQueue, err := d.followQueue(own)
+	if err != nil {
+		return err
+	}
 	serveCtx, stopServing := context.WithCancel(own)
 	defer stopServing()
 	workCtx, stopWork := context.WithCancel(own)
@@ -250,6 +261,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	var beside sync.WaitGroup
 	beside.Go(func() { d.reload(serveCtx) })
 	beside.Go(func() { d.watchdog(workCtx) })
+	beside.Go(func() { d.serveMetrics(workCtx) })
+	beside.Go(func() { followQueue(workCtx) })
 	defer beside.Wait()
 	defer stopWork()
 	defer stopServing()

@@ -80,6 +80,12 @@ func run(t *testing.T, opts Options) (c *client.Client, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runDaemon(t, d, opts)
+}
+
+// runDaemon is run of a daemon that is there already.
+func runDaemon(t *testing.T, d *Daemon, opts Options) (c *client.Client, stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -88,7 +94,7 @@ func run(t *testing.T, opts Options) (c *client.Client, stop func()) {
 			t.Errorf("Run: %v", err)
 		}
 	}()
-	c, err = client.New(opts.Socket)
+	c, err := client.New(opts.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}

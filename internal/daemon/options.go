@@ -24,6 +24,9 @@ type Options struct {
 	// SocketGroup is a group, by name or number, whose members may connect as well;
 	// "" leaves the socket to its owner alone.
 	SocketGroup string
+	// MetricsAddress is a TCP address on which metrics are served besides the socket,
+	// without a login; "" is none.
+	MetricsAddress string
 	// Overrides is a folder with platforms/*.yaml and templates/<platform>/* that
 	// take the place of those built in. It need not exist; "" is none.
 	Overrides string

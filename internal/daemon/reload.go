@@ -19,6 +19,7 @@ func (d *Daemon) Reload() error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	inv, err := inventory.Load(d.opts.Inventory, inventory.Options{Platforms: d.platforms})
+	d.metrics.InventoryRead(d.now(), err)
 	if err != nil {
 		return err
 	}
