@@ -34,6 +34,8 @@ type Conn struct {
 	closed   bool
 	sessions map[*session]struct{}
 	shells   map[*openShell]struct{}
+	// freed says that a session has closed since the device was last asked again.
+	freed bool
 }
 
 var _ device.Conn = (*Conn)(nil)
@@ -124,6 +126,10 @@ type session struct {
 	// closed only with the channel.
 	ended, closed chan struct{}
 	once          sync.Once
+	// ending says that the channel is about to be closed; Conn.mu guards it. gone is
+	// closed when the connection has forgotten the session.
+	ending bool
+	gone   chan struct{}
 
 	// Set before ended is closed.
 	hasStatus bool
@@ -141,11 +147,11 @@ func (c *Conn) open(ctx context.Context, act string, setup func(*session) error)
 	}
 	ctx, cancel := within(ctx, c.link.ep.ssh.ConnectTimeout, "ssh.connect_timeout")
 	defer cancel()
-	ch, reqs, err := c.link.openChannel(ctx, "session", nil, c.give)
+	ch, reqs, err := c.openChannel(ctx, act)
 	if err != nil {
 		return nil, c.openFailure(ctx, act, err)
 	}
-	s := &session{conn: c, ch: ch, ended: make(chan struct{}), closed: make(chan struct{})}
+	s := &session{conn: c, ch: ch, ended: make(chan struct{}), closed: make(chan struct{}), gone: make(chan struct{})}
 	if !c.link.spawn(func() { s.serve(reqs) }) {
 		c.give()
 		return nil, c.link.disconnected(act, stageSession)
@@ -178,6 +184,59 @@ func (c *Conn) open(ctx context.Context, act string, setup func(*session) error)
 	return s, nil
 }
 
+// openChannel opens a session's channel. A device that has no session left may
+// only not have let go yet of one that has ended; OpenSSH does so some time after
+// it has confirmed the end. So it is asked once more then. The caller has taken a
+// place, which is given back on errors.
+func (c *Conn) openChannel(ctx context.Context, act string) (ssh.Channel, <-chan *ssh.Request, error) {
+	for {
+		ch, reqs, err := c.link.openChannel(ctx, "session", nil, c.give)
+		if err == nil || !noneLeft(err) || !c.awaitFree(ctx) {
+			return ch, reqs, err
+		}
+		if err := c.take(ctx, act); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// noneLeft reports whether the device refused a session because it has too many.
+// OpenSSH says "connect failed" when MaxSessions is reached.
+func noneLeft(err error) bool {
+	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
+	return ok && (refused.Reason == ssh.ConnectionFailed || refused.Reason == ssh.ResourceShortage)
+}
+
+// awaitFree reports whether a session has closed since the device was last asked
+// again, waiting for one that has ended. It is false when none has.
+func (c *Conn) awaitFree(ctx context.Context) bool {
+	for {
+		c.mu.Lock()
+		if c.freed {
+			c.freed = false
+			c.mu.Unlock()
+			return true
+		}
+		var ending *session
+		for s := range c.sessions {
+			if s.ending {
+				ending = s
+			}
+		}
+		c.mu.Unlock()
+		if ending == nil {
+			return false
+		}
+		select {
+		case <-ending.gone:
+		case <-ctx.Done():
+			return false
+		case <-c.link.done:
+			return false
+		}
+	}
+}
+
 // openFailure words a session that did not come about.
 func (c *Conn) openFailure(ctx context.Context, act string, err error) *fault.Error {
 	fail := func(kind fault.Kind, err error, next string) *fault.Error {
@@ -204,9 +263,11 @@ func (c *Conn) openFailure(ctx context.Context, act string, err error) *fault.Er
 	case ssh.UnknownChannelType:
 		return fail(fault.Unsupported, told, "")
 	default:
-		// OpenSSH says "connect failed" when MaxSessions is reached.
-		return fail(fault.Busy, told,
-			fmt.Sprintf("the device allows fewer sessions than ssh.max_sessions (%d): lower it in the inventory", cap(c.slots)))
+		next := "allow a session for this user on the device"
+		if n := cap(c.slots); n > 1 {
+			next = fmt.Sprintf("the device allows fewer sessions than ssh.max_sessions (%d): lower it in the inventory", n)
+		}
+		return fail(fault.Busy, told, next)
 	}
 }
 
@@ -219,7 +280,7 @@ func (s *session) serve(reqs <-chan *ssh.Request) {
 			var msg struct{ Status uint32 }
 			if ssh.Unmarshal(req.Payload, &msg) == nil && !s.isEnded() {
 				s.hasStatus, s.status = true, int(msg.Status)
-				close(s.ended)
+				s.end()
 			}
 		case "exit-signal":
 			var msg struct {
@@ -230,21 +291,36 @@ func (s *session) serve(reqs <-chan *ssh.Request) {
 			}
 			if ssh.Unmarshal(req.Payload, &msg) == nil && !s.isEnded() {
 				s.signal, s.signalMsg = foreign(msg.Signal), foreign(msg.Message)
-				close(s.ended)
+				s.end()
 			}
 		default:
 			_ = req.Reply(false, nil)
 		}
 	}
 	if !s.isEnded() {
-		close(s.ended)
+		s.end()
 	}
 	close(s.closed)
 	c := s.conn
 	c.mu.Lock()
 	delete(c.sessions, s)
+	c.freed = true
 	c.mu.Unlock()
+	close(s.gone)
 	c.give()
+}
+
+// end says that the command's end is known. It is for serve alone.
+func (s *session) end() {
+	s.leave()
+	close(s.ended)
+}
+
+// leave marks the session as one whose place will be free soon.
+func (s *session) leave() {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	s.ending = true
 }
 
 // isEnded is for serve alone, which is the one that closes ended.
@@ -290,6 +366,7 @@ func requestHint(name string) string {
 // frozen connection, so it runs in a goroutine of the link.
 func (s *session) stop() {
 	s.once.Do(func() {
+		s.leave()
 		select {
 		case <-s.closed:
 			return
