@@ -52,6 +52,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if asked.check {
 		return check(ctx, opts, stdout, stderr)
 	}
+	if asked.restore != "" {
+		return restore(ctx, opts, asked.restore, stdout, stderr)
+	}
 	d, err := daemon.New(ctx, opts)
 	if err != nil {
 		return failed(stderr, err)
@@ -97,11 +100,25 @@ func check(ctx context.Context, opts daemon.Options, stdout, stderr io.Writer) i
 	return fault.ExitDone
 }
 
+// restore puts a backup in the ledger's place and says what became of the ledger.
+func restore(ctx context.Context, opts daemon.Options, from string, stdout, stderr io.Writer) int {
+	replaced, err := daemon.Restore(ctx, opts, from)
+	if err != nil {
+		return failed(stderr, err)
+	}
+	_, _ = fmt.Fprintf(stdout, "restored from %s\n", from)
+	if replaced != "" {
+		_, _ = fmt.Fprintf(stdout, "the ledger that was there is kept as %s\n", replaced)
+	}
+	return fault.ExitDone
+}
+
 // commandLine is what the arguments ask for.
 type commandLine struct {
 	settings config.Settings
-	check    bool // --check
-	said     bool // help or the version was asked for and has been printed
+	check    bool   // --check
+	restore  string // --restore
+	said     bool   // help or the version was asked for and has been printed
 }
 
 func parse(args []string, stdout io.Writer) (asked commandLine, err error) {
@@ -111,6 +128,13 @@ func parse(args []string, stdout io.Writer) (asked commandLine, err error) {
 	fs.StringVar(&req.File, "config", "", "")
 	showVersion := fs.Bool("version", false, "")
 	fs.BoolVar(&asked.check, "check", false, "")
+	fs.Func("restore", "", func(v string) error {
+		if v == "" {
+			return errors.New("it is empty")
+		}
+		asked.restore = v
+		return nil
+	})
 	for _, setting := range config.All() {
 		fs.Func(setting.Flag, setting.Help, func(v string) error {
 			req.Flags[setting.Flag] = v
@@ -150,6 +174,9 @@ func options(s config.Settings, stderr io.Writer) daemon.Options {
 		Logger:         slog.New(handler),
 		Version:        version,
 	}
+	opts.Upkeep = daemon.Upkeep{BackupDir: s.Backup.Dir, BackupEvery: s.Backup.Interval, BackupKeep: s.Backup.Keep, MinFree: s.MinFree}
+	opts.Upkeep.Jobs.Age, opts.Upkeep.Jobs.Jobs, opts.Upkeep.Jobs.Bytes = s.Retention.Age, s.Retention.Jobs, s.Retention.Bytes
+	opts.Upkeep.Artifacts.Age, opts.Upkeep.Artifacts.Bytes = s.Retention.ArtifactAge, s.Retention.ArtifactBytes
 	opts.Limits.Global, opts.Limits.PerSite, opts.Limits.PerDevice = s.Limits.Global, s.Limits.PerSite, s.Limits.PerDevice
 	return opts
 }
@@ -172,6 +199,7 @@ Usage: fleetd [flags]
 		row(s.Flag, s.Env, text)
 	}
 	row("check", "", "read configuration, inventory, platforms and templates, say what is wrong, and end")
+	row("restore FILE", "", "check a backup, put it in the place of the ledger, and end")
 	row("version", "", "print the version")
 	row("help", "", "print this")
 	_ = t.Flush()
@@ -209,6 +237,24 @@ func inForce(s config.Settings, flag string) string {
 		return fmt.Sprint(s.Limits.PerSite)
 	case "limit-per-device":
 		return fmt.Sprint(s.Limits.PerDevice)
+	case "backup-dir":
+		return s.Backup.Dir
+	case "backup-interval":
+		return config.FormatDuration(s.Backup.Interval)
+	case "backup-keep":
+		return fmt.Sprint(s.Backup.Keep)
+	case "retention-age":
+		return config.FormatDuration(s.Retention.Age)
+	case "retention-jobs":
+		return config.FormatCount(s.Retention.Jobs)
+	case "retention-bytes":
+		return config.FormatSize(s.Retention.Bytes)
+	case "retention-artifact-age":
+		return config.FormatDuration(s.Retention.ArtifactAge)
+	case "retention-artifact-bytes":
+		return config.FormatSize(s.Retention.ArtifactBytes)
+	case "min-free":
+		return config.FormatSize(s.MinFree)
 	}
 	return ""
 }

@@ -47,7 +47,7 @@ func keeping() []Setting {
 		return func(s *Settings, v string) (err error) { *field(s), err = parseCount(v, least); return err }
 	}
 	return []Setting{
-		{"backup.dir", "backup-dir", "FLEETD_BACKUP_DIR", "directory of the ledger's backups (backups in the state directory)", true,
+		{"backup.dir", "backup-dir", "FLEETD_BACKUP_DIR", "directory of the ledger's backups", true,
 			func(s *Settings, v string) error { s.Backup.Dir = v; return nil }},
 		{"backup.interval", "backup-interval", "FLEETD_BACKUP_INTERVAL", "time between backups, or off", false,
 			duration(func(s *Settings) *time.Duration { return &s.Backup.Interval })},
@@ -140,4 +140,12 @@ func FormatSize(n int64) string {
 		i++
 	}
 	return strconv.FormatInt(n, 10) + units[i]
+}
+
+// FormatCount writes a number as it may be given.
+func FormatCount(n int) string {
+	if n == 0 {
+		return off
+	}
+	return strconv.Itoa(n)
 }

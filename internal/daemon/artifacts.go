@@ -28,6 +28,9 @@ func (s service) FindArtifacts(ctx context.Context, job, prefix string) ([]api.A
 }
 
 func (s service) AddArtifact(ctx context.Context, by, name, mediaType string, r io.Reader) (api.Artifact, error) {
+	if err := s.d.ledger.Room(); err != nil {
+		return api.Artifact{}, err
+	}
 	a, err := s.d.artifacts.Put(ctx, artifact.Meta{Name: name, MediaType: mediaType, CreatedBy: by}, r)
 	if err != nil {
 		return api.Artifact{}, err

@@ -155,10 +155,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	}
 	d.setInventory(inv)
 
-	db, err := ledger.Open(filepath.Join(d.opts.StateDir, "ledger.db"), ledger.Options{
-		Namespaces: append(jobs.Namespaces(), artifact.Namespaces()...),
-		Logger:     d.log,
-	})
+	db, err := ledger.Open(d.opts.ledgerPath(), d.opts.ledgerOptions())
 	if err != nil {
 		return err
 	}
@@ -260,6 +257,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	served, worked := make(chan error, 1), make(chan error, 1)
 	var beside sync.WaitGroup
 	beside.Go(func() { d.reload(serveCtx) })
+	beside.Go(func() { d.upkeep(serveCtx) })
 	beside.Go(func() { d.watchdog(workCtx) })
 	beside.Go(func() { d.serveMetrics(workCtx) })
 	beside.Go(func() { followQueue(workCtx) })

@@ -38,6 +38,8 @@ type Options struct {
 	// Notify is the service manager to tell about readiness; the zero Notify is none.
 	Notify Notify
 
+	// Upkeep says what is kept for how long, and how it is backed up.
+	Upkeep Upkeep
 	Limits jobs.Limits
 	Retry  jobs.RetryPolicy
 	Logger *slog.Logger // nil discards

@@ -171,6 +171,9 @@ func (s service) Cancel(ctx context.Context, id, by string) (api.Job, error) {
 }
 
 func (s service) Retry(ctx context.Context, id, by string) (api.Job, error) {
+	if err := s.d.ledger.Room(); err != nil {
+		return api.Job{}, err
+	}
 	j, err := s.d.engine.Retry(ctx, id, by)
 	if err == nil {
 		s.d.log.Info("job retried", "job", id, "by", by)

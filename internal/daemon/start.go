@@ -53,6 +53,9 @@ func (d *Daemon) Start(ctx context.Context, by string, req api.JobRequest) (jobs
 		}
 		request.Targets = append(request.Targets, jobs.Target{Device: dev.Name, Unit: units[dev.Name], Site: dev.Site, Snapshot: snapshot})
 	}
+	if err := d.ledger.Room(); err != nil {
+		return jobs.Job{}, err
+	}
 	job, err := d.engine.Submit(ctx, request)
 	if err != nil {
 		return jobs.Job{}, err

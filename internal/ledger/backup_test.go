@@ -122,12 +122,12 @@ func TestRefusalNamesTheNewestSoundBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{path, made[2]} { // the newest copy is no good either
-		if err := os.Truncate(name, 9000); err != nil {
+		if err := os.Truncate(name, 5000); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, err := ledger.Open(path, opts)
-	want := fmt.Sprintf("2026-03-01T12:01:00Z; to go back to it: fleetd --state '%s' --restore '%s'", state, made[1])
+	want := fmt.Sprintf("fleetd --state '%s' --restore '%s' goes back to the newest sound backup, of 2026-03-01T12:01:00Z", state, made[1])
 	if !fault.Is(err, fault.Storage) || !strings.Contains(err.Error(), "damaged") || !strings.Contains(err.Error(), want) {
 		t.Fatalf("refused with %v\nwant %s", err, want)
 	}
@@ -142,7 +142,7 @@ func TestRefusalNamesTheNewestSoundBackup(t *testing.T) {
 	if err != nil || replaced != path+".replaced-20260301T120900Z" {
 		t.Fatalf("%q, %v", replaced, err)
 	}
-	if info, err := os.Stat(replaced); err != nil || info.Size() != 9000 {
+	if info, err := os.Stat(replaced); err != nil || info.Size() != 5000 {
 		t.Errorf("the damaged ledger was not kept: %v", err)
 	}
 	if got := read(t, open(t, path), "k"); got != "1" {

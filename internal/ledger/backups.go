@@ -181,8 +181,8 @@ func (o Options) advise(path string, err error) error {
 	}
 	e.Next += "; put one in its place, or move the file away to start with an empty ledger"
 	if good, made := newestGood(path, o.Backups, schemaOf(o.Migrations)); good != "" {
-		e.Next = fmt.Sprintf("the newest sound backup is of %s; to go back to it: fleetd --state %s --restore %s",
-			made.UTC().Format(time.RFC3339), quote(filepath.Dir(path)), quote(good))
+		e.Next = fmt.Sprintf("fleetd --state %s --restore %s goes back to the newest sound backup, of %s",
+			quote(filepath.Dir(path)), quote(good), made.UTC().Format(time.RFC3339))
 	}
 	return err
 }

@@ -117,6 +117,8 @@ func open(path string, opts Options) (*DB, error) {
 	case info.Size() == 0:
 		// Ours are complete before they get their name, so this one lost its content.
 		return nil, damaged(act, errors.New("the file is empty"))
+	case info.Size() < int64(2*os.Getpagesize()):
+		return nil, damaged(act, errors.New("the file is shorter than its head"))
 	}
 
 	db := &DB{

@@ -25,7 +25,7 @@ func (db *DB) Stats() (Stats, error) {
 	s := Stats{Writable: db.broken.Load() == nil}
 	err := guard(func() error {
 		return db.bolt.View(func(tx *bolt.Tx) error {
-			s.Bytes, s.Commits = tx.Size(), uint64(max(tx.ID(), 0)) //nolint:gosec // not negative
+			s.Bytes, s.Commits = tx.Size(), uint64(max(tx.ID(), 0))
 			return nil
 		})
 	})
