@@ -122,7 +122,7 @@ func (x *exchange) advance() error {
 	if len(s.buf)-x.start > limit+2*maxPrompt || s.raw > 8*limit+1<<20 {
 		x.got.truncated = true
 		x.end = min(len(s.buf), x.start+limit)
-		return errTooLarge
+		return tooLarge(limit)
 	}
 	return nil
 }

@@ -63,6 +63,9 @@ func TestFlood(t *testing.T) {
 	out, err := sh.Run(t.Context(), device.Command{Line: "show log", MaxBytes: 1 << 20})
 	runtime.ReadMemStats(&after)
 	wantKind(t, err, fault.TooLarge)
+	if !strings.Contains(err.Error(), "cut at 1048576 bytes") {
+		t.Errorf("the error does not say how much is allowed: %v", err)
+	}
 	if !out.Truncated || len(out.Text) != 1<<20 || !strings.HasPrefix(out.Text, "2026-03-14T15:09:26Z kernel") {
 		t.Errorf("truncated %v, %d bytes", out.Truncated, len(out.Text))
 	}

@@ -197,7 +197,7 @@ func (s *Shell) judge(cmd device.Command, ans answer) error {
 	refused := fault.New(fault.Refused, "")
 	switch why := s.plan.def.Refusal(ans.text); {
 	case ans.truncated:
-		return errTooLarge
+		return tooLarge(cmd.MaxBytes)
 	case ans.safe != "":
 		refused.Err = fmt.Errorf("the device asks (%s) and got the answer that changes nothing", ans.safe)
 		refused.Next = "give the command an answer to it if you mean it"

@@ -29,12 +29,17 @@ const maxPrompt = 512
 var (
 	errStopped  = errors.New("stopped by its context")
 	errDropped  = errors.New("the device closed the session")
-	errTooLarge = errors.New("more output than allowed")
+	errTooLarge = errors.New("more output than allowed") // see tooLarge
 	errEcho     = errors.New("what came back does not begin with the command: an earlier answer was still under way, or something else wrote to the terminal")
 	errAsks     = errors.New("the device asks without end")
 	errUnasked  = errors.New("the device writes unasked and does not end")
 	errMarks    = errors.New("the device shows prompts and answers nothing that is typed at them")
 )
+
+// tooLarge is errTooLarge with what is allowed.
+func tooLarge(limit int) error {
+	return fmt.Errorf("%w: it was cut at %d bytes, and the session ended", errTooLarge, limit)
+}
 
 // terminal is our end of the device's command line. It is used by one goroutine
 // at a time, apart from close.
