@@ -37,7 +37,7 @@ func newRemote(t *testing.T, config ...string) *remote {
 		"config": settings,
 		"ssh":    "#!/bin/sh\nexec /usr/bin/ssh -F '" + filepath.Join(dir, "config") + "' \"$@\"\n",
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -100,7 +100,7 @@ func (s *Server) follow(ctx context.Context, out *sse, job string, after uint64)
 	}()
 	defer func() {
 		cancel()
-		for range events { //nolint:revive // drained so that the goroutine ends
+		for range events { // drained so that the goroutine ends
 		}
 	}()
 	beat := time.NewTicker(s.heartbeat)

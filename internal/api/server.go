@@ -132,7 +132,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.log.Warn("answers under way were cut", "err", err)
 		err = hs.Close()
 	}
-	<-served
+	_ = <-served // http.ErrServerClosed
 	return fault.Wrap(fault.Internal, "stop the API", err)
 }
 
@@ -155,7 +155,7 @@ func (s *Server) around(next http.Handler) http.Handler {
 			if ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(v) // net/http's own way to cut a connection
 			}
-			s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			s.log.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			if sent.status != 0 {
 				panic(http.ErrAbortHandler)
 			}

@@ -179,7 +179,7 @@ func (s *sshServer) start(ctx context.Context, program string) (_ *sshConn, err 
 	// The connection outlives the context of the request that made it.
 	own, kill := context.WithCancel(context.WithoutCancel(ctx))
 	c := &sshConn{name: s.name, stdin: ourIn, stdout: ourOut, in: bufio.NewReader(ourOut), said: &tail{}, kill: kill, done: make(chan struct{})}
-	c.cmd = exec.CommandContext(own, program, s.args()...) //nolint:gosec // the user's ssh, every word checked
+	c.cmd = exec.CommandContext(own, program, s.args()...)
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = theirIn, theirOut, c.said
 	c.cmd.WaitDelay = dying
 	bind(c.cmd)
