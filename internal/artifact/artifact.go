@@ -249,6 +249,9 @@ func cleanName(name string) string {
 		return r
 	}, name)
 	name = strings.TrimLeft(name, ".-")
+	if reserved(name) {
+		name = "_" + name
+	}
 	for len(name) > maxName {
 		_, n := utf8.DecodeLastRuneInString(name)
 		name = name[:len(name)-n]
@@ -257,6 +260,20 @@ func cleanName(name string) string {
 		return "artifact"
 	}
 	return name
+}
+
+// reserved reports a name that Windows takes for a device, whatever its extension.
+func reserved(name string) bool {
+	base, _, _ := strings.Cut(name, ".")
+	switch base = strings.ToUpper(base); base {
+	case "CON", "PRN", "AUX", "NUL":
+		return true
+	}
+	port, ok := strings.CutPrefix(base, "COM")
+	if !ok {
+		port, ok = strings.CutPrefix(base, "LPT")
+	}
+	return ok && utf8.RuneCountInString(port) == 1 && strings.Contains("0123456789¹²³", port)
 }
 
 func cleanMediaType(s string) string {
