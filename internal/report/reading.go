@@ -100,6 +100,18 @@ func (c *column) apply(s string) (string, bool) {
 	return "", false
 }
 
+// blank reports whether a record holds no text of any column. TextFSM gives one at
+// the end of the text for a Value that is only filled down, as the name of the
+// device often is; it is nothing that the device printed.
+func (l *reportLayout) blank(record parse.Row) bool {
+	for _, c := range l.columns {
+		if slices.ContainsFunc(flatten(record[c.key]), func(s string) bool { return s != "" }) {
+			return false
+		}
+	}
+	return true
+}
+
 // matches reports whether all patterns match the record.
 func matches(record parse.Row, all patterns) bool {
 	for key, p := range all {

@@ -265,7 +265,7 @@ func makeRows(all *layout, how *reportLayout, answers map[string]answer, dev *de
 	cmd := &how.commands[0]
 	var rows []any
 	for i, record := range answers[cmd.name].rows {
-		if slices.ContainsFunc(how.omit, func(o patterns) bool { return matches(record, o) }) {
+		if how.blank(record) || slices.ContainsFunc(how.omit, func(o patterns) bool { return matches(record, o) }) {
 			continue
 		}
 		r := &reading{layout: how, nulls: all.nullValues, records: map[string][]parse.Row{cmd.name: {record}}, number: i + 1}

@@ -249,10 +249,17 @@ func TestPrepare(t *testing.T) {
 }
 
 // The template of five Values that an operator brings along, unmodified, with a
-// layout for its names.
+// layout for its names. Without Required, TextFSM ends with a record of the
+// filled-down Device alone, which is no row of a report.
 func TestOperatorsOwnTemplate(t *testing.T) {
-	const own = `Value Filldown Device (\S+)
-Value Required TotalCapacity (\d+.?\d*)
+	for name, option := range map[string]string{"required": "Required ", "plain": ""} {
+		t.Run(name, func(t *testing.T) { operatorsOwnTemplate(t, option) })
+	}
+}
+
+func operatorsOwnTemplate(t *testing.T, option string) {
+	own := `Value Filldown Device (\S+)
+Value ` + option + `TotalCapacity (\d+.?\d*)
 Value UsedCapacity (\d+.?\d*)
 Value UsableCapacity (\d+.?\d*)
 Value FreeCapacity (\d+.?\d*)
