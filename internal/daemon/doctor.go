@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 
@@ -28,9 +29,9 @@ func (s service) Examine(ctx context.Context, by string) (api.Examination, error
 	now := d.now()
 	found := doctor.Examine(ctx, doctor.Subject{
 		Inventory: inv.Path(),
-		Reload: func() error {
-			_, err := inventory.Load(inv.Path(), inventory.Options{Platforms: slices.Sorted(maps.Keys(d.drivers))})
-			return err
+		Reload: func() (bool, error) {
+			now, err := inventory.Load(inv.Path(), inventory.Options{Platforms: slices.Sorted(maps.Keys(d.drivers))})
+			return err == nil && !reflect.DeepEqual(now.Devices(), inv.Devices()), err
 		},
 		Devices:  inv.Devices(),
 		Warnings: inv.Warnings(),

@@ -39,9 +39,10 @@ type Finding struct {
 // Subject is what is looked at. All fields must be set but Environ, whose absence
 // is an empty environment.
 type Subject struct {
-	// Inventory is the path of the file, Reload reads it as a reload would.
+	// Inventory is the path of the file. Reload reads it as a reload would, and tells
+	// whether that would change the devices.
 	Inventory string
-	Reload    func() error
+	Reload    func() (changed bool, err error)
 	// Devices and Warnings are those of the inventory in force.
 	Devices  []*device.Device
 	Warnings []string
@@ -88,7 +89,11 @@ func Examine(ctx context.Context, s Subject) []Finding {
 func (s Subject) inventory(context.Context) []Finding {
 	const area = "inventory"
 	var out []Finding
-	if err := s.Reload(); err != nil {
+	changed, err := s.Reload()
+	if changed {
+		out = append(out, Finding{area, s.Inventory, Warning, "the file has changed since fleetd read it", "have fleetd read it again: systemctl reload fleetd, or kill -HUP"})
+	}
+	if err != nil {
 		out = append(out, Finding{area, s.Inventory, Error, "the file would be refused: " + err.Error(), "correct it; fleetd goes on with what it read before"})
 	}
 	for _, w := range s.Warnings {

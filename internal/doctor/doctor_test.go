@@ -30,7 +30,7 @@ func healthy(t *testing.T) Subject {
 			BMC:  &device.BMC{Host: "192.0.2.3", Credentials: device.Credentials{Password: secret.Ref{Env: "BMC"}}}},
 	}
 	return Subject{
-		Inventory: "/inv", Reload: func() error { return nil }, Devices: devices,
+		Inventory: "/inv", Reload: func() (bool, error) { return false, nil }, Devices: devices,
 		Trusts:   func(string, string, int) (bool, error) { return true, nil },
 		Resolve:  func(context.Context, secret.Ref) error { return nil },
 		Getenv:   func(string) string { return "/agent" },
@@ -61,8 +61,10 @@ func TestFindings(t *testing.T) {
 		ill  func(*Subject)
 		want Finding // Message and Next are parts
 	}{
-		"inventory that would be refused": {func(s *Subject) { s.Reload = func() error { return errors.New("line 3: no such key") } },
+		"inventory that would be refused": {func(s *Subject) { s.Reload = func() (bool, error) { return false, errors.New("line 3: no such key") } },
 			Finding{"inventory", "/inv", Error, "line 3: no such key", "goes on with what it read before"}},
+		"inventory that was not reloaded": {func(s *Subject) { s.Reload = func() (bool, error) { return true, nil } },
+			Finding{"inventory", "/inv", Warning, "has changed since", "kill -HUP"}},
 		"warning of the inventory": {func(s *Subject) {
 			s.Warnings = []string{"secret file x can be read by everybody (mode 0644): chmod 600 it"}
 		},
