@@ -12,7 +12,7 @@ import (
 
 func (a *app) deviceCommand() *cobra.Command {
 	cmd := a.group("device", "the devices of the inventory")
-	cmd.AddCommand(a.deviceListCommand(), a.deviceShowCommand(), a.deviceCheckCommand(), a.deviceTrustCommand(), a.deviceRecordCommand())
+	cmd.AddCommand(a.deviceListCommand(), a.deviceShowCommand(), a.deviceCheckCommand(), a.deviceTrustCommand(), a.deviceRecordCommand(), a.deviceImportCommand())
 	return cmd
 }
 
