@@ -14,7 +14,8 @@ import (
 // WriteFile puts data into a file by way of a temporary name in the same
 // directory, so that whoever reads the file sees all of it or what was there
 // before. A link is followed; what is there and no regular file (a device, a
-// directory) is refused, since a rename would take its place.
+// directory) is refused, since a rename would take its place. A file keeps the mode
+// that it had.
 func WriteFile(name string, data []byte) error { return WriteFrom(name, bytes.NewReader(data)) }
 
 // WriteFrom is WriteFile of what r gives until its end. When r fails nothing is
@@ -27,16 +28,24 @@ func WriteFrom(name string, r io.Reader) error {
 	case err != nil:
 		return err
 	}
-	if info, err := os.Stat(target); err == nil && !info.Mode().IsRegular() {
+	before, err := os.Stat(target)
+	if err == nil && !before.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", name)
 	}
+	existed := err == nil
 	tmp := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+"."+rand.Text())
 	// The usual mode, less what the umask takes away.
 	file, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666) //nolint:gosec // results are no secrets; the umask decides
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(file, r)
+	if existed {
+		// Before there is anything to read in it.
+		err = file.Chmod(before.Mode().Perm())
+	}
+	if err == nil {
+		_, err = io.Copy(file, r)
+	}
 	if err == nil {
 		err = file.Sync()
 	}

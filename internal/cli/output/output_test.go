@@ -399,6 +399,15 @@ func TestWriteFileLeavesTheOldOneWhenItFails(t *testing.T) {
 	if got, err := os.ReadFile(name); err != nil || string(got) != "third\n" {
 		t.Errorf("through a link: %q, %v", got, err)
 	}
+	if err := os.Chmod(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := output.WriteFile(name, []byte("fourth\n")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("a file of its owner alone has mode %v, %v", info.Mode(), err)
+	}
 	if err := output.WriteFile(os.DevNull, []byte("x")); err == nil {
 		t.Error("a device was replaced")
 	}
