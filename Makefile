@@ -3,6 +3,7 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 GO          ?= go
 FUZZTIME    ?= 60s
+KILLS       ?= 200
 # Statically linked, so that one binary runs on any Linux host.
 export CGO_ENABLED ?= 0
 
@@ -51,6 +52,10 @@ bench: deps build ## figures against peers, ours and theirs in turn (docs/benchm
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (default 60s)
 	scripts/fuzz $(FUZZTIME)
+
+.PHONY: chaos
+chaos: ## kill the real fleetd KILLS times (default 200), half of them at crash points, and look for what is lost
+	FLEETD_CHAOS_KILLS=$(KILLS) FLEETD_CHAOS_FAILPOINTS=1 $(GO) test -tags failpoint -count 1 -timeout 30m -run 'TestChaos$$' -v ./cmd/fleetd
 
 .PHONY: clean
 clean: ## remove what was built
