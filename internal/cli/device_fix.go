@@ -183,7 +183,10 @@ func (a *app) mend(ctx context.Context, f fleet, m *mismatch) (err error) {
 			m.err = err // shown, and to be corrected like anything else
 		default:
 			if err := a.edit(ctx, m, copied); err != nil {
-				return err
+				if ctx.Err() != nil {
+					return err
+				}
+				a.say("%v", err) // what was read before stays as it is
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,6 +120,9 @@ func fixSession(t *testing.T, f *fakeFleet, typed string, edits ...string) (outc
 				return os.ErrInvalid
 			}
 			*n++
+			if edits[*n-1] == "fails" {
+				return errors.New("exit status 1")
+			}
 			return os.WriteFile(file, []byte(edits[*n-1]), 0o600)
 		},
 	}
@@ -171,6 +175,15 @@ func TestFixRefusedByFleetd(t *testing.T) {
 	got, _ := fixSession(t, f, "\ns\n\ns\n", corrected, corrected+"# better\n")
 	if got.code != 0 || len(f.templates.put) != 2 || !strings.Contains(got.errOut, "template has no Value total_unit") {
 		t.Errorf("%+v, %d puts", got, len(f.templates.put))
+	}
+}
+
+// An editor that fails, or is not there, takes nothing and ends nothing.
+func TestFixEditorFails(t *testing.T) {
+	f := recordFixture(t)
+	got, _ := fixSession(t, f, "\ne\ns\n", "fails", corrected)
+	if got.code != 0 || len(f.templates.put) != 1 || !strings.Contains(got.errOut, "run the editor ed -x: exit status 1 (set EDITOR)") {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -18,7 +18,8 @@ import (
 // editor's, and does not end this program.
 func runEditor(ctx context.Context, editor, file string) error {
 	tty := int(os.Stdin.Fd())
-	cmd := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", file)
+	// The trap is the shell's own: it survives a Ctrl-C, the editor decides for itself.
+	cmd := exec.CommandContext(ctx, "sh", "-c", "trap : INT; "+editor+` "$1"`, "sh", file)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	_, err := unix.IoctlGetInt(tty, unix.TIOCGPGRP)
 	ours := err == nil // stdin is the terminal that controls us

@@ -45,7 +45,7 @@ func TestRecord(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := op.Prepare(t.Context(), spec(t, Spec{Command: "reload", Record: true}), []*device.Device{probe}); !fault.Is(err, fault.Denied) {
+	if _, err := op.Prepare(t.Context(), spec(t, Spec{Command: "reload", Record: true}), []*device.Device{probe}); !fault.Is(err, fault.Denied) || !strings.Contains(err.Error(), "record the commands of a report") {
 		t.Errorf("not read-only: %v", err)
 	}
 }

@@ -142,8 +142,12 @@ func permitOn(s Spec, def *device.Definition) error {
 	if s.Unsafe {
 		return nil
 	}
+	next := "--unsafe runs it; that counts as a change and is audited"
+	if s.Record {
+		next = "record the commands of a report, or run it with: fleetctl command run --unsafe"
+	}
 	denied := func(format string, args ...any) error {
-		return &fault.Error{Kind: fault.Denied, Err: fmt.Errorf(format, args...), Next: "--unsafe runs it; that counts as a change and is audited"}
+		return &fault.Error{Kind: fault.Denied, Err: fmt.Errorf(format, args...), Next: next}
 	}
 	switch {
 	case def.Platform == unlistable:
