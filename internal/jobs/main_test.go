@@ -16,8 +16,9 @@ const childEnv = "JOBS_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	parts := map[string]func(dir string) error{
-		"kill": runUntilKilled,
-		"full": runOnFullDisk,
+		"kill":  runUntilKilled,
+		"full":  runOnFullDisk,
+		"story": tellStory,
 	}
 	if part, ok := parts[os.Getenv(childEnv)]; ok {
 		go func() {

@@ -29,7 +29,7 @@ func (c *clock) pass(d time.Duration)        { c.at.Add(int64(d)) }
 func withClock(c *clock) func(*jobs.Options) { return func(o *jobs.Options) { o.Now = c.now } }
 
 // keys gives what the ledger has, by namespace and job number; what belongs to no
-// job (facts of devices) is left out.
+// job (facts of devices) or outlives it (the audit) is left out.
 func (h *harness) keys() map[string][]string {
 	h.t.Helper()
 	held := map[string][]string{} // job -> namespaces
@@ -38,7 +38,7 @@ func (h *harness) keys() map[string][]string {
 			if err := tx.Scan(ns, nil, nil, func(k, v []byte) bool {
 				job := ""
 				switch ns {
-				case "devices":
+				case "devices", "audit":
 					return true
 				case "requests":
 					job = number(v)
