@@ -334,10 +334,10 @@ func TestFilesThatDoNotStart(t *testing.T) {
 		srv := newServer(t)
 		srv.session = func(s *serverSession) { _, _ = io.Copy(io.Discard, s) }
 		dev := srv.start(t).device(t, "probe")
-		dev.SSH.ConnectTimeout = 300 * time.Millisecond
+		dev.SSH.ConnectTimeout = time.Second // the login must have ended by then
 		conn := dial(t, newDialer(t, sshconn.Options{}), dev)
 		_, err := conn.Files(t.Context())
-		wantFault(t, err, fault.Timeout, "session", "no answer within 300ms")
+		wantFault(t, err, fault.Timeout, "session", "no answer within 1s")
 	})
 }
 
@@ -356,7 +356,7 @@ func TestCloseIsQuickAndFinal(t *testing.T) {
 	if err := <-result; err == nil {
 		t.Error("the command ended well")
 	}
-	soon(t, 10*time.Millisecond, "closing again", func() { _ = conn.Close() })
+	soon(t, 100*time.Millisecond, "closing again", func() { _ = conn.Close() })
 	_, err := conn.Exec(t.Context(), device.ExecRequest{Args: []string{"true"}})
 	wantFault(t, err, fault.Disconnected, "session", "the connection was closed")
 	wantGone(t, pid.String())
