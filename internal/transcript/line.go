@@ -26,15 +26,33 @@ var (
 	versionWord = regexp.MustCompile(`(?i)\b(?:version|release|build|edition|product|image|big-?ip|osm|firmware|kernel|hotfix)\b`)
 )
 
+// line cleans a line or, around the marks of a private key, what is left of one.
 func (c *cleaner) line(s string) string {
 	if c.inKey {
-		c.inKey = !keyEnd.MatchString(s)
-		if c.inKey {
-			return c.note(Secret, shape(s))
+		at := keyEnd.FindStringIndex(s)
+		if at == nil {
+			return c.keyText(s)
 		}
-		return s
+		c.inKey = false
+		return c.keyText(s[:at[0]]) + s[at[0]:at[1]] + c.line(s[at[1]:])
 	}
-	c.inKey = keyBegin.MatchString(s) && !keyEnd.MatchString(s)
+	if at := keyBegin.FindStringIndex(s); at != nil {
+		head := c.plain(s[:at[0]]) + s[at[0]:at[1]]
+		c.inKey = true
+		return head + c.line(s[at[1]:])
+	}
+	return c.plain(s)
+}
+
+func (c *cleaner) keyText(s string) string {
+	if s == "" {
+		return ""
+	}
+	return c.note(Secret, shape(s))
+}
+
+// plain cleans text in which no private key is.
+func (c *cleaner) plain(s string) string {
 	s = c.values(s, secretPair, Secret)
 	s = secretForm.ReplaceAllStringFunc(s, func(m string) string { return c.note(Secret, shape(m)) })
 	s = c.values(s, serialPair, Serial)
@@ -70,7 +88,7 @@ func (c *cleaner) values(s string, pattern *regexp.Regexp, kind Kind) string {
 		case "", "none", "null", "-", "n/a", "not", "is", "no", "yes", "set", "unset", "enabled", "disabled", "required", "unknown", "{", "}":
 			continue
 		}
-		if kind == Serial && !strings.ContainsAny(value, "0123456789xX") {
+		if kind == Serial && !strings.ContainsAny(value, "0123456789") {
 			continue // a word of the sentence, not a number
 		}
 		b.WriteString(s[last:at[2]] + c.note(kind, shape(value)))
@@ -112,6 +130,9 @@ func (c *cleaner) replace(s string, n name) string {
 func domain(s string) int {
 	end := 0
 	for end+1 < len(s) && s[end] == '.' && wordByte(s[end+1]) {
+		if at := ipv6Form.FindStringIndex(s[end+1:]); at != nil && at[0] == 0 {
+			break // an address, which has been seen to
+		}
 		end++
 		for end < len(s) && (wordByte(s[end]) || s[end] == '-') {
 			end++
@@ -162,11 +183,15 @@ var documentation6 = netip.MustParsePrefix("2001:db8::/32")
 // address gives the documentation address of an address: in each text the first
 // one is number 1.
 func (c *cleaner) address(addr netip.Addr) string {
-	key := addr.String()
-	n, ok := c.numbers[key]
+	// Each family by itself, so that both begin with 1.
+	numbers := c.ipv4
+	if addr.Is6() {
+		numbers = c.ipv6
+	}
+	n, ok := numbers[addr]
 	if !ok {
-		n = len(c.numbers)
-		c.numbers[key] = n
+		n = len(numbers)
+		numbers[addr] = n
 	}
 	if addr.Is6() {
 		return fmt.Sprintf("2001:db8::%x", n+1)

@@ -1,6 +1,7 @@
 package transcript
 
 import (
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -43,10 +44,10 @@ type Blank struct {
 
 // Clean blanks a text. Letters become x or X, digits 0, so that the shape stays;
 // addresses become addresses of the ranges for documentation, the same one always
-// the same, with the spaces after it evened out. Cleaning twice changes nothing
-// more. The list is in order of first appearance.
+// the same, with the spaces after it evened out. The list is in order of first
+// appearance.
 func Clean(text string, known Known) (string, []Blank) {
-	c := &cleaner{numbers: map[string]int{}, names: names(known)}
+	c := &cleaner{ipv4: map[netip.Addr]int{}, ipv6: map[netip.Addr]int{}, names: names(known)}
 	var b strings.Builder
 	b.Grow(len(text))
 	for line := range strings.Lines(text) {
@@ -63,10 +64,10 @@ type name struct {
 }
 
 type cleaner struct {
-	names   []name
-	numbers map[string]int // of an address, in order of appearance
-	inKey   bool           // between the lines of a private key
-	blanks  []Blank
+	names      []name
+	ipv4, ipv6 map[netip.Addr]int // numbers of addresses, in order of appearance
+	inKey      bool               // between the lines of a private key
+	blanks     []Blank
 }
 
 // accounts are names that a device comes with. They tell nothing, and mean
