@@ -174,7 +174,8 @@ func options(s config.Settings, stderr io.Writer) daemon.Options {
 		Logger:         slog.New(handler),
 		Version:        version,
 	}
-	opts.Upkeep = daemon.Upkeep{BackupDir: s.Backup.Dir, BackupEvery: s.Backup.Interval, BackupKeep: s.Backup.Keep, MinFree: s.MinFree}
+	opts.Upkeep = daemon.Upkeep{BackupDir: s.Backup.Dir, BackupEvery: s.Backup.Interval, BackupKeep: s.Backup.Keep,
+		AuditAge: s.Retention.AuditAge, MinFree: s.MinFree}
 	opts.Upkeep.Jobs.Age, opts.Upkeep.Jobs.Jobs, opts.Upkeep.Jobs.Bytes = s.Retention.Age, s.Retention.Jobs, s.Retention.Bytes
 	opts.Upkeep.Artifacts.Age, opts.Upkeep.Artifacts.Bytes = s.Retention.ArtifactAge, s.Retention.ArtifactBytes
 	opts.Limits.Global, opts.Limits.PerSite, opts.Limits.PerDevice = s.Limits.Global, s.Limits.PerSite, s.Limits.PerDevice
@@ -253,6 +254,8 @@ func inForce(s config.Settings, flag string) string {
 		return config.FormatDuration(s.Retention.ArtifactAge)
 	case "retention-artifact-bytes":
 		return config.FormatSize(s.Retention.ArtifactBytes)
+	case "retention-audit-age":
+		return config.FormatDuration(s.Retention.AuditAge)
 	case "min-free":
 		return config.FormatSize(s.MinFree)
 	}

@@ -23,6 +23,7 @@ type Retention struct {
 	Bytes         int64 // of the finished jobs in the ledger
 	ArtifactAge   time.Duration
 	ArtifactBytes int64
+	AuditAge      time.Duration
 }
 
 // The defaults keep a season of nightly reports, and a week of backups.
@@ -30,7 +31,7 @@ func defaultBackup() Backup { return Backup{Interval: 24 * time.Hour, Keep: 7} }
 
 func defaultRetention() Retention {
 	const day = 24 * time.Hour
-	return Retention{Age: 90 * day, Jobs: 10_000, Bytes: 2 << 30, ArtifactAge: 90 * day, ArtifactBytes: 10 << 30}
+	return Retention{Age: 90 * day, Jobs: 10_000, Bytes: 2 << 30, ArtifactAge: 90 * day, ArtifactBytes: 10 << 30, AuditAge: 730 * day}
 }
 
 const defaultMinFree = 256 << 20
@@ -63,6 +64,8 @@ func keeping() []Setting {
 			duration(func(s *Settings) *time.Duration { return &s.Retention.ArtifactAge })},
 		{"retention.artifact_bytes", "retention-artifact-bytes", "FLEETD_RETENTION_ARTIFACT_BYTES", "what artifacts may take before those of removed jobs go, or off", false,
 			size(func(s *Settings) *int64 { return &s.Retention.ArtifactBytes })},
+		{"retention.audit_age", "retention-audit-age", "FLEETD_RETENTION_AUDIT_AGE", "how long it is remembered who changed what, or off", false,
+			duration(func(s *Settings) *time.Duration { return &s.Retention.AuditAge })},
 		{"min_free", "min-free", "FLEETD_MIN_FREE", "free space below which no new work is accepted, or off", false,
 			size(func(s *Settings) *int64 { return &s.MinFree })},
 	}

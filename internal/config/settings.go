@@ -215,6 +215,7 @@ type layout struct {
 		Bytes         *string `yaml:"bytes"`
 		ArtifactAge   *string `yaml:"artifact_age"`
 		ArtifactBytes *string `yaml:"artifact_bytes"`
+		AuditAge      *string `yaml:"audit_age"`
 	} `yaml:"retention"`
 	MinFree *string `yaml:"min_free"`
 }
@@ -227,7 +228,8 @@ func (l *layout) values() map[string]string {
 		"backup.dir": l.Backup.Dir, "backup.interval": l.Backup.Interval, "backup.keep": l.Backup.Keep,
 		"retention.age": l.Retention.Age, "retention.jobs": l.Retention.Jobs, "retention.bytes": l.Retention.Bytes,
 		"retention.artifact_age": l.Retention.ArtifactAge, "retention.artifact_bytes": l.Retention.ArtifactBytes,
-		"min_free": l.MinFree,
+		"retention.audit_age": l.Retention.AuditAge,
+		"min_free":            l.MinFree,
 	} {
 		if v != nil {
 			out[name] = *v

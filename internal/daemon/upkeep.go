@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"capfleet/internal/artifact"
+	"capfleet/internal/audit"
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
 	"capfleet/internal/ledger"
@@ -19,6 +20,7 @@ type Upkeep struct {
 	BackupKeep  int           // the newest so many
 	Jobs        jobs.Retention
 	Artifacts   artifact.Retention
+	AuditAge    time.Duration // 0 keeps all
 	// MinFree is how many bytes must be free on the state directory's file system
 	// for new work to be accepted.
 	MinFree int64
@@ -118,8 +120,17 @@ func (d *Daemon) backUp(ctx context.Context, now time.Time) (next time.Time) {
 	return now.Add(min(backupRetry, every))
 }
 
-// prune removes jobs and then the artifacts of jobs that are gone.
+// prune removes jobs, then the artifacts of jobs that are gone, and old entries of
+// the audit, which outlive their jobs.
 func (d *Daemon) prune(ctx context.Context, pruner *jobs.Pruner) {
+	if age := d.opts.Upkeep.AuditAge; age > 0 {
+		switch n, err := audit.Prune(ctx, d.ledger, d.now().Add(-age)); {
+		case err != nil && ctx.Err() == nil:
+			d.log.Error("old entries of the audit could not be removed; trying again", "err", err)
+		case n > 0:
+			d.log.Info("old entries of the audit removed", "entries", n)
+		}
+	}
 	gone, err := pruner.Prune(ctx)
 	if err != nil && ctx.Err() == nil {
 		d.log.Error("old jobs could not be removed; trying again", "err", err)

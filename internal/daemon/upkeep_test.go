@@ -9,6 +9,7 @@ import (
 
 	"capfleet/internal/api"
 	"capfleet/internal/artifact"
+	"capfleet/internal/audit"
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
 )
@@ -34,7 +35,7 @@ func TestUpkeep(t *testing.T) {
 	const day = 24 * time.Hour
 	later := time.Now()
 	opts.Now = func() time.Time { return later }
-	opts.Upkeep = Upkeep{BackupEvery: day, BackupKeep: 2, Jobs: jobs.Retention{Age: 90 * day}}
+	opts.Upkeep = Upkeep{BackupEvery: day, BackupKeep: 2, Jobs: jobs.Retention{Age: 90 * day}, AuditAge: 80 * day}
 	d, err := New(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +52,7 @@ func TestUpkeep(t *testing.T) {
 		t.Fatal(err)
 	}
 	pruner := jobs.NewPruner(d.engine, opts.Upkeep.Jobs)
-	check := func(when string, wantJob bool, wantFiles, wantBackups int) {
+	check := func(when string, wantJob bool, wantFiles, wantBackups, wantAudit int) {
 		t.Helper()
 		d.prune(t.Context(), pruner)
 		if next := d.backUp(t.Context(), later); !next.After(later) {
@@ -71,16 +72,19 @@ func TestUpkeep(t *testing.T) {
 		if err != nil || len(entries) != wantBackups {
 			t.Errorf("%s: %d backups, %v; want %d", when, len(entries), err, wantBackups)
 		}
+		if list, _, err := audit.List(t.Context(), d.ledger, audit.Query{Action: audit.JobSubmit}); err != nil || len(list) != wantAudit {
+			t.Errorf("%s: %d submissions in the audit, %v; want %d", when, len(list), err, wantAudit)
+		}
 	}
-	check("at once", true, 2, 1)
+	check("at once", true, 2, 1, 1)
 	later = later.Add(23 * time.Hour)
-	check("after 23 hours", true, 2, 1)
+	check("after 23 hours", true, 2, 1, 1)
 	later = later.Add(2 * time.Hour)
-	check("after 25 hours", true, 2, 2)
+	check("after 25 hours", true, 2, 2, 1)
 	later = later.Add(88 * day)
-	check("after 89 days", true, 2, 2)
+	check("after 89 days", true, 2, 2, 0)
 	later = later.Add(2 * day)
-	check("after 91 days", false, 1, 2)
+	check("after 91 days", false, 1, 2, 0)
 }
 
 // While there is less space than the reserve, work is refused and all that is

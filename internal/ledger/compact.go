@@ -35,6 +35,7 @@ func (db *DB) compact(above int64) (done bool, err error) {
 		return false, err
 	}
 	began := time.Now()
+	db.log.Info("ledger is being compacted", "file", db.path, "bytes", size, "free", free)
 	name, err := db.compactInto(filepath.Base(db.path) + ".compact-*")
 	if name != "" {
 		defer func() { _ = os.Remove(name) }() // gone when it got its name
