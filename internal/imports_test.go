@@ -59,6 +59,9 @@ var allowed = map[string][]string{
 	"internal/device/sshconn":       {"internal/device", "internal/device/sshconn/shell", "internal/secret", "internal/fault"},
 	"internal/device/sshconn/shell": {"internal/device", "internal/secret", "internal/fault"},
 
+	// Event logs of BMCs, which are read while the device is dead.
+	"internal/bmc": {"internal/secret", "internal/fault"},
+
 	"internal/parse":      {"internal/fault", "templates"},
 	"internal/transcript": {},
 	"internal/audit":      {"internal/ledger", "internal/fault"},
@@ -73,6 +76,7 @@ var allowed = map[string][]string{
 // support lists packages that only tests and benchmarks import; they may import
 // anything, and no shipped package may import them.
 var support = []string{
+	"internal/bmc/bmctest",
 	"internal/device/sshconn/sshdtest",
 	"internal/device/drivertest",
 	"internal/jobs/runnertest",
@@ -93,6 +97,7 @@ var owners = map[string][]string{
 	"github.com/prometheus":            {"internal/metrics"},
 	"k8s.io/apimachinery":              {"internal/device/inventory"},
 	"filippo.io/age":                   {"internal/secret"},
+	"github.com/bougou/go-ipmi":        {"internal/bmc"},
 }
 
 type listed struct {
