@@ -215,6 +215,8 @@ type DeviceFacts struct {
 	LastSeen *time.Time `json:"last_seen_at,omitempty"`
 	// LastError is why the last task that ended failed; empty when it did not.
 	LastError string `json:"last_error,omitempty"`
+	// Silent says that it did not answer the last task that tried.
+	Silent bool `json:"silent,omitempty"`
 }
 
 // DeviceFacts gives the facts last seen of a device. One that no task has

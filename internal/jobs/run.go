@@ -71,8 +71,11 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 // fill takes every unfinished job of the ledger into the schedule.
-func (e *Engine) fill(ctx context.Context, s *schedule) error {
+func (e *Engine) fill(ctx context.Context, s *schedule) (err error) {
 	if err := e.recover(ctx); err != nil {
+		return err
+	}
+	if s.contacts, err = e.contacts(); err != nil {
 		return err
 	}
 	active, err := e.active()

@@ -20,14 +20,19 @@ const (
 // A unit takes a place globally, one at each site that it has a device at, and
 // one on each device; a change is also the only change on its devices. Jobs take
 // turns, and within a job its sites do, so that neither a large job nor a site
-// without room holds up the others. Units that a device has no room for are
+// without room holds up the others; devices that do not answer have a share of
+// their own (fair.go). Units that a device has no room for are
 // parked at the device, which returns them when it has; picking a unit thus does
 // not grow with the number that waits.
 type schedule struct {
 	limits  Limits
 	running int
+	silent  int // of them in the silent lane
 	sites   map[string]*place
 	devices map[string]*place
+
+	contacts    map[string]contact // by device
+	sinceSilent int                // hand-outs of the main lane
 
 	jobs map[number]*activeJob
 	turn []*activeJob // in the order in which they are asked next
@@ -37,6 +42,7 @@ type schedule struct {
 // place is a site or a device.
 type place struct {
 	used   int
+	silent int  // of them in the silent lane (sites only)
 	change bool // one of them is a change (devices only)
 	parked []*unit
 }
@@ -59,27 +65,13 @@ type activeJob struct {
 	units   map[string]*unit // while tasks are gathered
 }
 
-// siteQueue holds the units of one site in a job that may run now. Those that a
-// place has returned go first.
+// siteQueue holds the units of one site in a job that may run now.
 type siteQueue struct {
-	site     string
-	returned []*unit // last in, first out
-	units    []*unit
+	site  string
+	lanes [lanes]queue
 }
 
-func (q *siteQueue) len() int { return len(q.returned) + len(q.units) }
-
-func (q *siteQueue) pop() *unit {
-	if n := len(q.returned); n > 0 {
-		u := q.returned[n-1]
-		q.returned = q.returned[:n-1]
-		return u
-	}
-	u := q.units[0]
-	q.units[0] = nil
-	q.units = q.units[1:]
-	return u
-}
+func (q *siteQueue) len() int { return q.lanes[mainLane].len() + q.lanes[silentLane].len() }
 
 // unit is an unfinished unit.
 type unit struct {
@@ -88,6 +80,7 @@ type unit struct {
 	devices []string // all of the unit, those whose tasks are final too
 	places  []string // sites
 	wave    int
+	lane    lane      // that it was put into
 	open    bool      // a task of it is not final
 	until   time.Time // not before; zero is now
 	stop    context.CancelCauseFunc
@@ -119,7 +112,7 @@ func (j *activeJob) add(t Task) {
 
 func newSchedule(limits Limits) *schedule {
 	return &schedule{limits: limits, sites: make(map[string]*place), devices: make(map[string]*place),
-		jobs: make(map[number]*activeJob)}
+		contacts: make(map[string]contact), jobs: make(map[number]*activeJob)}
 }
 
 // addJob takes a job in. What may be left of an earlier round of it are units
@@ -164,6 +157,7 @@ func (s *schedule) beginWave(j *activeJob, wave int) {
 	units := j.later[wave]
 	delete(j.later, wave)
 	j.wave, j.left = wave, len(units)
+	s.answeredFirst(units)
 	for _, u := range units {
 		s.ready(u)
 	}
@@ -175,8 +169,8 @@ func (s *schedule) ready(u *unit) {
 		heap.Push(&s.due, u)
 		return
 	}
-	q := u.queue()
-	q.units = append(q.units, u)
+	u.lane = s.laneOf(u)
+	u.queue().lanes[u.lane].push(u)
 }
 
 // queue is where a unit waits for its turn.
@@ -202,14 +196,19 @@ func (s *schedule) next(now time.Time) *unit {
 	if s.running >= s.limits.Global {
 		return nil
 	}
-	for i, j := range s.turn {
-		if j.gate.shut {
+	for _, l := range s.order() {
+		if l == silentLane && s.silent >= share(s.limits.Global) {
 			continue
 		}
-		if u := s.nextOf(j); u != nil {
-			toBack(s.turn, i) // its turn is over
-			s.take(u)
-			return u
+		for i, j := range s.turn {
+			if j.gate.shut {
+				continue
+			}
+			if u := s.nextOf(j, l); u != nil {
+				toBack(s.turn, i) // its turn is over
+				s.take(u)
+				return u
+			}
 		}
 	}
 	return nil
@@ -222,12 +221,16 @@ func toBack[T any](list []T, i int) {
 	list[len(list)-1] = x
 }
 
-// nextOf picks a unit of one job.
-func (s *schedule) nextOf(j *activeJob) *unit {
+// nextOf picks a unit of one job from a lane.
+func (s *schedule) nextOf(j *activeJob, l lane) *unit {
 	for i := 0; i < len(j.sites); i++ {
 		q := j.sites[i]
-		for q.len() > 0 && used(s.sites, q.site) < s.limits.PerSite {
-			u := q.pop()
+		for q.lanes[l].len() > 0 && !s.siteFull(q.site, l) {
+			u := q.lanes[l].pop()
+			if u.lane = s.laneOf(u); u.lane != l {
+				q.lanes[u.lane].push(u)
+				continue
+			}
 			if full := s.full(u); full != nil {
 				full.parked = append(full.parked, u)
 				continue
@@ -246,7 +249,7 @@ func (s *schedule) nextOf(j *activeJob) *unit {
 // full gives the first place that has no room for a unit.
 func (s *schedule) full(u *unit) *place {
 	for _, name := range u.places {
-		if used(s.sites, name) >= s.limits.PerSite {
+		if s.siteFull(name, u.lane) {
 			return s.sites[name]
 		}
 	}
@@ -259,11 +262,10 @@ func (s *schedule) full(u *unit) *place {
 	return nil
 }
 
-func used(places map[string]*place, name string) int {
-	if p := places[name]; p != nil {
-		return p.used
-	}
-	return 0
+// siteFull reports whether a site has no room for a unit of a lane.
+func (s *schedule) siteFull(name string, l lane) bool {
+	p := s.sites[name]
+	return p != nil && (p.used >= s.limits.PerSite || l == silentLane && p.silent >= share(s.limits.PerSite))
 }
 
 // placeOf gives a place that is about to be used.
@@ -280,8 +282,17 @@ func placeOf(places map[string]*place, name string) *place {
 func (s *schedule) take(u *unit) {
 	u.job.running[u] = struct{}{}
 	s.running++
+	s.sinceSilent++
+	if u.lane == silentLane {
+		s.silent++
+		s.sinceSilent = 0
+	}
 	for _, name := range u.places {
-		placeOf(s.sites, name).used++
+		p := placeOf(s.sites, name)
+		p.used++
+		if u.lane == silentLane {
+			p.silent++
+		}
 	}
 	for _, name := range u.devices {
 		p := placeOf(s.devices, name)
@@ -295,10 +306,16 @@ func (s *schedule) take(u *unit) {
 func (s *schedule) free(u *unit) {
 	delete(u.job.running, u)
 	s.running--
+	if u.lane == silentLane {
+		s.silent--
+	}
 	for _, name := range u.places {
 		p := s.sites[name]
 		p.used--
-		p.unpark()
+		if u.lane == silentLane {
+			p.silent--
+		}
+		s.unpark(p)
 		if p.used == 0 {
 			delete(s.sites, name)
 		}
@@ -309,7 +326,7 @@ func (s *schedule) free(u *unit) {
 		if u.job.access == accessChange {
 			p.change = false
 		}
-		p.unpark()
+		s.unpark(p)
 		if p.used == 0 {
 			delete(s.devices, name)
 		}
@@ -318,9 +335,10 @@ func (s *schedule) free(u *unit) {
 
 // unpark returns units to the front of their queues, in the order in which they
 // came.
-func (p *place) unpark() {
+func (s *schedule) unpark(p *place) {
 	for _, u := range slices.Backward(p.parked) {
-		q := u.queue()
+		u.lane = s.laneOf(u)
+		q := &u.queue().lanes[u.lane]
 		q.returned = append(q.returned, u)
 	}
 	p.parked = nil
@@ -328,14 +346,16 @@ func (p *place) unpark() {
 
 // outcome is how the work on a unit ended for the schedule.
 type outcome struct {
-	again bool      // the unit is not done
-	until time.Time // when it may be handed out again; zero is at once
-	gate  gate      // the job's, where the ledger said that it is shut
+	again bool               // the unit is not done
+	until time.Time          // when it may be handed out again; zero is at once
+	gate  gate               // the job's, where the ledger said that it is shut
+	news  map[string]contact // by device
 }
 
 // ended takes a unit back from its worker.
 func (s *schedule) ended(u *unit, o outcome) {
 	s.free(u)
+	s.learn(o.news)
 	j := u.job
 	s.turnGate(j.id, o.gate)
 	switch {

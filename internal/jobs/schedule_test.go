@@ -170,6 +170,8 @@ func TestScheduleProperty(t *testing.T) {
 			limits:  Limits{Global: rapid.IntRange(1, 6).Draw(t, "global"), PerSite: rapid.IntRange(1, 4).Draw(t, "site"), PerDevice: rapid.IntRange(1, 3).Draw(t, "device")},
 			now:     epoch(),
 			waiting: make(map[*unit]time.Time),
+			silent:  make(map[string]bool),
+			counted: make(map[*unit]bool),
 		}
 		p.s = newSchedule(p.limits)
 		t.Repeat(map[string]func(*rapid.T){
@@ -212,6 +214,13 @@ type player struct {
 	last    int
 	waiting map[*unit]time.Time // units that did not begin, and from when they may
 	running []*unit
+	silent  map[string]bool // devices whose last contact failed
+	counted map[*unit]bool  // those that run and were silent when they began
+}
+
+// quiet reports whether a unit has a silent device.
+func (p *player) quiet(u *unit) bool {
+	return slices.ContainsFunc(u.devices, func(d string) bool { return p.silent[d] })
 }
 
 func (p *player) add(t *rapid.T) {
@@ -252,11 +261,18 @@ func (p *player) end(t *rapid.T) {
 	if o.again && rapid.Bool().Draw(t, "later") {
 		o.until = p.now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "delay")) * time.Second)
 	}
+	for _, d := range u.devices {
+		if c := rapid.SampledFrom([]contact{unknown, heard, silent}).Draw(t, "contact"); c != unknown {
+			o.tell(d, c)
+			p.silent[d] = c == silent
+		}
+	}
 	p.finish(u, o)
 }
 
 func (p *player) finish(u *unit, o outcome) {
 	p.running = slices.DeleteFunc(p.running, func(r *unit) bool { return r == u })
+	delete(p.counted, u)
 	if o.again && slices.Contains(p.jobs, u.job) {
 		p.waiting[u] = p.now
 		if o.until.After(p.now) {
@@ -298,6 +314,7 @@ func (p *player) handOut(t *rapid.T) {
 		}
 		delete(p.waiting, u)
 		p.running = append(p.running, u)
+		p.counted[u] = p.quiet(u)
 		if why := p.over(); why != "" {
 			t.Fatalf("handing out unit %s of job %d: %s", u.name, u.job.id, why)
 		}
@@ -323,9 +340,16 @@ func (p *player) wave(j *activeJob) int {
 // over says which limit is exceeded by what runs.
 func (p *player) over() string {
 	sites, devices, changes := map[string]int{}, map[string]int{}, map[string]int{}
+	quiet, quietAt := 0, map[string]int{}
 	for _, u := range p.running {
+		if p.counted[u] {
+			quiet++
+		}
 		for _, name := range u.places {
 			sites[name]++
+			if p.counted[u] {
+				quietAt[name]++
+			}
 		}
 		for _, name := range u.devices {
 			devices[name]++
@@ -337,9 +361,12 @@ func (p *player) over() string {
 	if len(p.running) > p.limits.Global {
 		return fmt.Sprintf("%d run in all", len(p.running))
 	}
+	if quiet > share(p.limits.Global) {
+		return fmt.Sprintf("%d run on silent devices", quiet)
+	}
 	for name, n := range sites {
-		if n > p.limits.PerSite {
-			return fmt.Sprintf("%d run at site %s", n, name)
+		if n > p.limits.PerSite || quietAt[name] > share(p.limits.PerSite) {
+			return fmt.Sprintf("%d run at site %s, %d of them on silent devices", n, name, quietAt[name])
 		}
 	}
 	for name, n := range devices {
@@ -364,8 +391,10 @@ func (p *player) check(t *rapid.T) {
 			continue
 		}
 		p.running = append(p.running, u)
+		p.counted[u] = p.quiet(u)
 		why := p.over()
 		p.running = p.running[:len(p.running)-1]
+		delete(p.counted, u)
 		if why == "" {
 			t.Fatalf("unit %s of job %d could run and does not", u.name, u.job.id)
 		}

@@ -111,6 +111,9 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 			if err := c.conclude(t, end, to, by); err != nil {
 				return err
 			}
+			if last, ok := contactOf(end.Failure); ok {
+				how.tell(t.Device, last)
+			}
 		}
 		return nil
 	})
@@ -193,6 +196,9 @@ func (c *change) learn(t *taskRecord, end ending, to State) error {
 	}
 	if len(end.Facts) > 0 || end.Failure == nil || reached(end.Failure.Kind) {
 		d.LastSeen = &c.now
+	}
+	if last, ok := contactOf(end.Failure); ok {
+		d.Silent = last == silent
 	}
 	return put(c.tx, nsDevices, []byte(t.Device), d)
 }
