@@ -20,7 +20,9 @@ func (e *Engine) Cancel(ctx context.Context, id, by string) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
+	var round int
 	err = e.change(ctx, n, func(c *change) error {
+		round = c.job.Round
 		switch {
 		case c.job.FinishedAt != nil:
 			return fault.New(fault.Conflict, "job %s is finished: there is nothing to cancel", id)
@@ -52,7 +54,7 @@ func (e *Engine) Cancel(ctx context.Context, id, by string) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
-	e.mail.post(message{cancel: n, cause: fault.New(fault.Canceled, "job %s was %s", id, canceledBy(by))})
+	e.mail.post(message{cancel: n, round: round, cause: fault.New(fault.Canceled, "job %s was %s", id, canceledBy(by))})
 	job, _, err := e.Job(ctx, id)
 	return job, err
 }

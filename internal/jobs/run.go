@@ -15,6 +15,7 @@ type message struct {
 	gate   *gate
 	job    number // whose gate it is
 	cancel number // of a job
+	round  int    // in which it was canceled
 	cause  error  // why, for the runners
 	ended  *unit
 	how    outcome
@@ -126,7 +127,7 @@ func (s *schedule) handle(m message) {
 	case m.ended != nil:
 		s.ended(m.ended, m.how)
 	default:
-		for _, u := range s.cancel(m.cancel) {
+		for _, u := range s.cancel(m.cancel, m.round) {
 			u.stop(m.cause)
 		}
 	}

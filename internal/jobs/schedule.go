@@ -376,9 +376,10 @@ func (s *schedule) ended(u *unit, o outcome) {
 	}
 }
 
-// cancel forgets a job and gives its units that run.
-func (s *schedule) cancel(id number) (running []*unit) {
-	if j := s.jobs[id]; j != nil {
+// cancel forgets a job and gives its units that run. A job that has been retried
+// meanwhile is of a later round, which nobody canceled.
+func (s *schedule) cancel(id number, round int) (running []*unit) {
+	if j := s.jobs[id]; j != nil && j.round <= round {
 		running = slices.Collect(maps.Keys(j.running))
 		s.drop(id)
 	}

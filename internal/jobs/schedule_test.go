@@ -148,6 +148,22 @@ func TestRetryOvertakesTheLastEnd(t *testing.T) {
 	}
 }
 
+// TestRetryOvertakesACancel: the ledger can say that a job is canceled, and an
+// operator can retry it, before the message of the cancel has come here.
+func TestRetryOvertakesACancel(t *testing.T) {
+	s := newSchedule(Limits{Global: 1, PerSite: 1, PerDevice: 1})
+	again := index(1, accessRead, many("d", "lon", 1)...)
+	again.round = 1
+	s.addJob(again)
+	s.cancel(1, 0)
+	if units, _ := picks(s); len(units) != 1 {
+		t.Fatalf("%d units handed out of the retried job, want 1", len(units))
+	}
+	if running := s.cancel(1, 1); len(running) != 1 {
+		t.Errorf("a cancel of the retry stops %d units, want 1", len(running))
+	}
+}
+
 // TestJobIsKnownAlready: Run has read a job from the ledger when the message of
 // its submission comes.
 func TestJobIsKnownAlready(t *testing.T) {
@@ -295,7 +311,7 @@ func (p *player) cancel(j *activeJob) {
 			want++
 		}
 	}
-	if got := p.s.cancel(j.id); len(got) != want {
+	if got := p.s.cancel(j.id, j.round); len(got) != want {
 		panic(fmt.Sprintf("cancel gave %d running units, want %d", len(got), want))
 	}
 }
