@@ -98,13 +98,9 @@ func TestSimUntilInterrupted(t *testing.T) {
 }
 
 func TestDemoEndsByItself(t *testing.T) {
-	start := time.Now()
 	p := startProcess(t, []string{"TMPDIR=" + shortDir(t), "FLEET_SERVER=/nowhere"}, "demo")
 	if code := p.end(); code != 0 {
 		t.Fatalf("demo ended with %d\n%s\n%s", code, p.out.String(), p.errOut.String())
-	}
-	if took := time.Since(start); took > 20*time.Second {
-		t.Errorf("it took %v", took)
 	}
 	said := p.errOut.String()
 	for _, want := range []string{`24 simulated devices`, `is switched off on purpose`, `1 of 24 devices failed`, `Try next`} {

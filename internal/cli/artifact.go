@@ -45,9 +45,9 @@ func (a *app) artifactListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [DIGEST...]",
 		Short: "kept files, oldest first",
-		Long: `Lists the files that fleetd keeps, the oldest first: what jobs made (captures, raw
-text that no template matched) and what operators added. A file that several jobs
-made is stored once and listed for each.
+		Long: `Lists the files that fleetd keeps, the oldest first: what jobs made (captures,
+raw text that no template matched) and what operators added. A file that
+several jobs made is stored once and listed for each.
 
 With digests, or their first digits, only those.
 

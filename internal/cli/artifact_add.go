@@ -26,9 +26,9 @@ func (a *app) artifactAddCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add FILE",
 		Short: "have fleetd keep a file",
-		Long: `Sends a file to fleetd, which keeps it whole or not at all, and prints its digest.
-With - the file is read from stdin; give it a --name then. The same content is
-stored once, however often it is added.
+		Long: `Sends a file to fleetd, which keeps it whole or not at all, and prints its
+digest. With - the file is read from stdin; give it a --name then. The same
+content is stored once, however often it is added.
 
 ` + jsonHelp("rows", "row", artifactKeysHelp) + `
 

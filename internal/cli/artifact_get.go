@@ -18,9 +18,9 @@ func (a *app) artifactGetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get DIGEST",
 		Short: "write a kept file to stdout or to a file",
-		Long: `Writes a kept file to stdout, or with --write to a file that is there complete or
-not at all. The content is compared with its digest: where it differs, the command
-fails, whatever was written to stdout before.
+		Long: `Writes a kept file to stdout, or with --write to a file that is there complete
+or not at all. The content is compared with its digest: where it differs, the
+command fails, whatever was written to stdout before.
 
 ` + digestHelp + `
 

@@ -20,8 +20,8 @@ func (a *app) artifactRemoveCommand() *cobra.Command {
 		Aliases: []string{"remove"},
 		Short:   "remove kept files",
 		Long: `Removes files that fleetd keeps, for every job that has them, after a yes on a
-terminal or with --yes. fleetd's log says who removed what. Jobs keep the digest,
-so that they still tell what they made.
+terminal or with --yes. fleetd's log says who removed what. Jobs keep the
+digest, so that they still tell what they made.
 
 ` + digestHelp + `
 

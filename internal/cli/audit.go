@@ -33,14 +33,14 @@ func (a *app) auditListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "changes that were asked for, newest first",
-		Long: `Lists what was asked of fleetd that changes something, and by whom: jobs that were
-submitted, canceled, retried, paused and resumed, host keys that were pinned,
-files that were added and removed. BY is the user that the kernel of fleetd's
-host names for the other end of the socket, not what a client says.
+		Long: `Lists what was asked of fleetd that changes something, and by whom: jobs that
+were submitted, canceled, retried, paused and resumed, host keys that were
+pinned, files that were added and removed. BY is the user that the kernel of
+fleetd's host names for the other end of the socket, not what a client says.
 
 A host key has an entry "begun" before it is trusted, and one of how that ended.
 
-` + jsonHelp("rows, and next when there are older entries (pass it as --before)", "row",
+` + jsonHelp("rows, and next where there are older ones (for --before)", "row",
 			`id, time, by, action, result, job, device, artifact, detail`) + `
 
 ` + readExits(),

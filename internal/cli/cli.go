@@ -105,6 +105,9 @@ type app struct {
 	noted map[string]bool
 }
 
+// helpWidth is what every help text fits in: the terminal that is always there.
+const helpWidth = 80
+
 func (a *app) root() *cobra.Command {
 	root := a.group("fleetctl", "work with a fleet of packet-capture appliances")
 	root.Long = `fleetctl talks to fleetd, which works with a fleet of packet-capture appliances:
@@ -120,6 +123,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 	root.SetIn(a.streams.In)
 	root.SetOut(a.streams.Out)
 	root.SetErr(a.streams.Err)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", helpWidth)))
 
 	fl := root.PersistentFlags()
 	fl.StringVar(&a.global.server, "server", "", "fleetd's Unix `socket`, or ssh://user@host[:port][/socket] for one elsewhere (environment FLEET_SERVER; default "+a.defaultServerForHelp()+")")

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -338,4 +340,34 @@ func TestCompletionWithoutFleetdIsSilent(t *testing.T) {
 	if !strings.HasPrefix(got.out, ":") {
 		t.Errorf("got %q", got.out)
 	}
+}
+
+// TestHelpFits: prose and flags stay within helpWidth. What people copy may be
+// longer: examples, and the line that cobra ends with.
+func TestHelpFits(t *testing.T) {
+	t.Parallel()
+	var walk func(args []string)
+	walk = func(args []string) {
+		var out, errOut bytes.Buffer
+		streams := Streams{In: strings.NewReader(""), Out: &out, Err: &errOut}
+		if code := Run(t.Context(), append(args, "--help"), streams, Build{}); code != 0 {
+			t.Fatalf("%q --help: %d, %s", args, code, errOut.String())
+		}
+		commands, examples := false, false
+		for line := range strings.Lines(out.String()) {
+			line = strings.TrimRight(line, "\n")
+			switch {
+			case strings.HasSuffix(line, "Commands:"):
+				commands, examples = true, false
+			case strings.HasSuffix(line, ":") && !strings.HasPrefix(line, " "):
+				commands, examples = false, line == "Examples:"
+			case commands && strings.HasPrefix(line, "  ") && strings.Fields(line)[0] != "help":
+				walk(append(slices.Clone(args), strings.Fields(line)[0]))
+			}
+			if n := len([]rune(line)); n > helpWidth && !examples && !strings.HasPrefix(line, `Use "`) {
+				t.Errorf("fleetctl %s --help has %d columns: %s", strings.Join(args, " "), n, line)
+			}
+		}
+	}
+	walk(nil)
 }

@@ -61,9 +61,9 @@ func (a *app) commandRunCommand() *cobra.Command {
 --template, the rows that a TextFSM template makes of it. The template is a file
 here, or the name of a built-in one.
 
-Commands from the platform's read-only list just run. Anything else, and anything
-on linux, needs --unsafe, is asked about on a terminal (--yes elsewhere), and is
-audited.
+Commands from the platform's read-only list just run. Anything else, and
+anything on linux, needs --unsafe, is asked about on a terminal (--yes
+elsewhere), and is audited.
 
 ` + selectionHelp + defaultNoneHelp + `
 

@@ -20,13 +20,13 @@ func (a *app) completionCommand(root *cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "completion " + strings.Join(shells, "|"),
 		Short: "print a completion script for a shell",
-		Long: `Prints a script that teaches a shell to complete commands, flags, and the names of
-devices and jobs, which it asks fleetd for.
+		Long: `Prints a script that teaches a shell to complete commands, flags, and the names
+of devices and jobs, which it asks fleetd for.
 
-  bash        source <(fleetctl completion bash)
-  zsh         fleetctl completion zsh > "${fpath[1]}/_fleetctl"
-  fish        fleetctl completion fish > ~/.config/fish/completions/fleetctl.fish
-  powershell  fleetctl completion powershell | Out-String | Invoke-Expression
+  bash       source <(fleetctl completion bash)
+  zsh        fleetctl completion zsh > "${fpath[1]}/_fleetctl"
+  fish       fleetctl completion fish > ~/.config/fish/completions/fleetctl.fish
+  powershell fleetctl completion powershell | Out-String | Invoke-Expression
 
 ` + exitHelp(fault.ExitDone, fault.ExitUsage),
 		Args:      cobra.MatchAll(oneArg, cobra.OnlyValidArgs),

@@ -15,9 +15,9 @@ import (
 
 func (a *app) contextCommand() *cobra.Command {
 	cmd := a.group("context", "which fleetd is meant, by name")
-	cmd.Long = `A context is the name of a fleetd: its server, and the output format that you want
-from it. They are kept in $XDG_CONFIG_HOME/fleetctl/config.yaml (%APPDATA%\fleetctl
-on Windows; FLEET_CONFIG names another file):
+	cmd.Long = `A context is the name of a fleetd: its server, and the output format that you
+want from it. They are kept in $XDG_CONFIG_HOME/fleetctl/config.yaml
+(%APPDATA%\fleetctl on Windows; FLEET_CONFIG names another file):
 
   current: lab
   contexts:
@@ -110,12 +110,12 @@ func (a *app) contextShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [NAME]",
 		Short: "the fleetd that is meant, and what says so",
-		Long: `Shows which fleetd a command would talk to now, or with NAME that of a context. It
-does not connect.
+		Long: `Shows which fleetd a command would talk to now, or with NAME that of a context.
+It does not connect.
 
 ` + jsonHelp("rows, with one row", "row", "context (null when none is in force), server, source, output, file") + `
-source is what names the server: --server, --context, FLEET_SERVER, FLEET_CONTEXT,
-current context, default, or argument.
+source is what names the server: --server, --context, FLEET_SERVER,
+FLEET_CONTEXT, current context, default, or argument.
 
 ` + exitHelp(fault.ExitDone, fault.ExitUsage),
 		Args:              cobra.MaximumNArgs(1),
@@ -183,7 +183,8 @@ func (a *app) contextSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set NAME --server SERVER [--output FORMAT]",
 		Short: "make a context, or change one",
-		Long: `Makes a context, or changes what is given of one that there is. It does not connect.
+		Long: `Makes a context, or changes what is given of one that there is. It does not
+connect.
 
 ` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitUsage),
 		Example: `  fleetctl context set production --server ssh://joe@hub

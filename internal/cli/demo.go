@@ -28,10 +28,11 @@ func (a *app) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "see everything work on a simulated fleet",
-		Long: `Starts a simulated fleet and a fleetd in this one process, runs the file-system and
-the rotation-file report as jobs over SSH, prints both as tables and writes both
-as CSV. One device is switched off beforehand, to show how a failure is named.
-Nothing has to be installed and nothing outside its directory is touched.
+		Long: `Starts a simulated fleet and a fleetd in this one process, runs the file-system
+and the rotation-file report as jobs over SSH, prints both as tables and writes
+both as CSV. One device is switched off beforehand, to show how a failure is
+named. Nothing has to be installed and nothing outside its directory is
+touched.
 
 Without --dir it works in a temporary directory and leaves only the CSV files
 there. With --dir everything stays in that directory. --keep leaves fleet and

@@ -14,9 +14,9 @@ func (a *app) deviceCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [DEVICE...]",
 		Short: "try everything that work on a device needs",
-		Long: `Reaches each selected device, checks its host key, logs in, waits for its prompt,
-opens SFTP, runs a command and compares clocks. A device that fails is named with
-the stage that failed. Nothing is changed.
+		Long: `Reaches each selected device, checks its host key, logs in, waits for its
+prompt, opens SFTP, runs a command and compares clocks. A device that fails is
+named with the stage that failed. Nothing is changed.
 
 ` + selectionHelp + defaultAllHelp + `
 

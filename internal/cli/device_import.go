@@ -35,18 +35,21 @@ func (a *app) importAnsibleCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ansible FILE",
 		Short: "print an inventory.yaml made of an Ansible inventory",
-		Long: `Reads an Ansible inventory (INI, YAML, or what ansible-inventory --list prints; - is
-stdin) and prints an inventory.yaml that fleetd takes as it is. It needs no fleetd.
+		Long: `Reads an Ansible inventory (INI, YAML, or what ansible-inventory --list prints;
+- is stdin) and prints an inventory.yaml that fleetd takes as it is. It needs
+no fleetd.
 
 Names, ansible_host, ansible_port, ansible_user, private key files, groups with
-their children and variables, ansible_network_os and jump hosts given to ssh are
-taken over. What is not said is not guessed: a host without a known platform or a
-user is left out unless --platform or --user says them. Secrets are never copied;
-where one is needed, the inventory refers to an environment variable of fleetd.
-Everything that was not taken over is listed on stderr with the reason.
+their children and variables, ansible_network_os and jump hosts given to ssh
+are taken over. What is not said is not guessed: a host without a known
+platform or a user is left out unless --platform or --user says them. Secrets
+are never copied; where one is needed, the inventory refers to an environment
+variable of fleetd. Everything that was not taken over is listed on stderr with
+the reason.
 
-Values worked out by templates, plugins, and the folders group_vars and host_vars
-are Ansible's business: let it resolve them first, as in the second example.
+Values worked out by templates, plugins, and the folders group_vars and
+host_vars are Ansible's business: let it resolve them first, as in the second
+example.
 
 ` + exitHelp(fault.ExitDone, fault.ExitUsage, fault.ExitInterrupted),
 		Example: `  fleetctl device import ansible hosts.ini --platform probes=endace_osm --write inventory.yaml

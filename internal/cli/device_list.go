@@ -16,8 +16,8 @@ func (a *app) deviceListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [DEVICE...]",
 		Short: "devices with what was last seen of them",
-		Long: `Lists the devices of the inventory with the facts that jobs last saw. No device is
-contacted.
+		Long: `Lists the devices of the inventory with the facts that jobs last saw. No device
+is contacted.
 
 ` + selectionHelp + defaultAllHelp + `
 

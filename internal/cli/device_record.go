@@ -55,21 +55,23 @@ func (a *app) deviceRecordCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "record DEVICE {-- COMMAND | --report REPORT [--fix]}",
 		Short: "record what a device prints, cleaned; mend a template",
-		Long: `Runs a read-only command, or the commands of a report, on a device and prints what
-it answered, with the prompt: what a template is written for. Names of hosts and
-users, addresses, serial numbers and secrets are blanked in a way that keeps the
-layout, and what was blanked is told by kind. No program knows what is private in
-your house: name more with --blank, and read the text before you pass it on.
+		Long: `Runs a read-only command, or the commands of a report, on a device and prints
+what it answered, with the prompt: what a template is written for. Names of
+hosts and users, addresses, serial numbers and secrets are blanked in a way
+that keeps the layout, and what was blanked is told by kind. No program knows
+what is private in your house: name more with --blank, and read the text before
+you pass it on.
 
 With --samples DIR the text is saved as a sample, in the layout of the built-in
 ones: DIR/<platform>/samples/<template>/<case>/raw.txt and origin.txt.
 
-With --fix and a report that a template does not match, you are led to a working
-override: you are shown the first line that is not known and the rule that stopped
-there, correct a copy of the template in your editor ($VISUAL, $EDITOR), see the
-next such line or the rows each time you save, and put the copy into force on
-fleetd with the text as its sample. Then the report is run to prove it. Where no
-terminal is at hand, --template FILE takes your corrected copy instead.
+With --fix and a report that a template does not match, you are led to a
+working override: you are shown the first line that is not known and the rule
+that stopped there, correct a copy of the template in your editor ($VISUAL,
+$EDITOR), see the next such line or the rows each time you save, and put the
+copy into force on fleetd with the text as its sample. Then the report is run
+to prove it. Where no terminal is at hand, --template FILE takes your corrected
+copy instead.
 
 ` + jsonHelp("job, rows, failures and warnings", "row", "device, platform, report, command, mode, template, refused, transcript,\nblanked (kind, count, as), collected_at; report, template and refused only\nwith --report") + `
 

@@ -19,8 +19,8 @@ func (a *app) deviceShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show DEVICE...",
 		Short: "everything known about devices",
-		Long: `Shows the inventory's entry of each named device and the facts that jobs last saw.
-No device is contacted.
+		Long: `Shows the inventory's entry of each named device and the facts that jobs last
+saw. No device is contacted.
 
 ` + jsonHelp("rows", "row", deviceKeysHelp) + `
 

@@ -49,10 +49,10 @@ func (a *app) deviceTrustCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trust [DEVICE...]",
 		Short: "show host keys and pin them in known_hosts",
-		Long: `Reads the host keys of the selected devices without logging in, compares them with
-known_hosts, shows them, and after a yes pins exactly the keys it has shown.
-Compare the fingerprints with the devices' own consoles first: whoever pins a key
-trusts whoever answered.
+		Long: `Reads the host keys of the selected devices without logging in, compares them
+with known_hosts, shows them, and after a yes pins exactly the keys it has
+shown. Compare the fingerprints with the devices' own consoles first: whoever
+pins a key trusts whoever answered.
 
 A changed key is shown and never pinned without --replace; until then no
 credential is sent to that device. Nothing is pinned for devices that failed.

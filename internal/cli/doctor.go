@@ -47,18 +47,18 @@ func (a *app) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [DEVICE...]",
 		Short: "everything that would stop tomorrow's work",
-		Long: `Looks for everything that would stop tomorrow's work and says what to do about it:
-whether fleetd answers and is of this version; on its host the inventory file,
-secrets, host keys, disk, clock and your own templates; and whether each selected
-device can be worked on (reach, host key, login, prompt, SFTP, clock). With --deep
-the reports are run as well, which tells templates that do not match on this fleet.
-Nothing is changed.
+		Long: `Looks for everything that would stop tomorrow's work and says what to do about
+it: whether fleetd answers and is of this version; on its host the inventory
+file, secrets, host keys, disk, clock and your own templates; and whether each
+selected device can be worked on (reach, host key, login, prompt, SFTP, clock).
+With --deep the reports are run as well, which tells templates that do not
+match on this fleet. Nothing is changed.
 
 ` + selectionHelp + defaultAllHelp + `
 
-One finding a line: ok, warning (works, and may not be what is wanted) or error, and
-below it what to do. An error makes the exit code 1; with --fail-on error, or
---fail-on warning, what was found makes it 6.
+One finding a line: ok, warning (works, and may not be what is wanted) or
+error, and below it what to do. An error makes the exit code 1; with --fail-on
+error, or --fail-on warning, what was found makes it 6.
 
 ` + jsonHelp("rows", "row", "area, subject, severity (ok, warning, error), message, next") + `
 

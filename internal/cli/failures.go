@@ -55,7 +55,7 @@ func nextSteps(res api.Results) []string {
 	}
 	var steps []string
 	if names := byKind[fault.HostKey]; names != nil {
-		steps = append(steps, "fleetctl device trust "+few(names)+"   (compare the fingerprints first)")
+		steps = append(steps, "fleetctl device trust "+few(names)+"   (compare the fingerprints first; --replace where a key has changed)")
 	}
 	reach := slices.Concat(byKind[fault.Unreachable], byKind[fault.Timeout], byKind[fault.Disconnected])
 	if reach != nil && res.Job.Operation != "check" {
@@ -66,6 +66,9 @@ func nextSteps(res api.Results) []string {
 	}
 	if byKind[fault.Unparsed] != nil {
 		steps = append(steps, mendStep(res, byKind[fault.Unparsed]))
+	}
+	if len(byKind[fault.Refused])+len(byKind[fault.TooLarge]) == len(res.Failures) {
+		return append(steps, "fleetctl job show "+res.Job.ID+"   (what was answered; the same again would end the same way)")
 	}
 	return append(steps, "fleetctl job retry "+res.Job.ID+"   (takes the failed devices up again)")
 }

@@ -21,7 +21,7 @@ func (a *app) jobListCommand() *cobra.Command {
 
 ` + stateHelp + `
 
-` + jsonHelp("rows, and next when there are older jobs (pass it as --before)", "row", jobKeysHelp) + `
+` + jsonHelp("rows, and next where there are older ones (for --before)", "row", jobKeysHelp) + `
 
 ` + readExits(),
 		Args: cobra.NoArgs,

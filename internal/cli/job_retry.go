@@ -11,9 +11,9 @@ func (a *app) jobRetryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "retry JOB",
 		Short: "take the failed devices of a job up again",
-		Long: `Takes the tasks of a finished job that did not succeed up again, at the step that
-failed, on the devices as the job was first resolved to. The result of all its
-devices is printed, as by job watch.
+		Long: `Takes the tasks of a finished job that did not succeed up again, at the step
+that failed, on the devices as the job was first resolved to. The result of all
+its devices is printed, as by job watch.
 
 ` + waitHelp + `
 

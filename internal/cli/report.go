@@ -84,10 +84,11 @@ func (a *app) reportOneCommand(doc reportDoc) *cobra.Command {
 
 // Pieces of help that several commands share.
 const (
-	failureKeysHelp = `Keys of a failure: device, stage, kind, message. A missing figure is null, never 0.`
+	failureKeysHelp = `Keys of a failure: device, stage, kind, message.
+A missing figure is null, never 0.`
 
-	csvHelp = `CSV: text that a spreadsheet would take for a formula (it begins with = + - or @)
-has a ' put before it.`
+	csvHelp = `CSV: text that a spreadsheet would take for a formula (it begins with = + - or
+@) has a ' put before it.`
 
 	waitHelp = `The command waits for its job. Ctrl-C leaves it to go on in fleetd and says how
 to come back; --detach does not wait.`

@@ -31,11 +31,11 @@ func (a *app) simCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sim",
 		Short: "run a simulated fleet to practise on",
-		Long: `Runs a simulated fleet in the foreground until Ctrl-C: Endace probes, BIG-IPs and
-Linux hosts behind real SSH and SFTP servers on 127.0.0.1, which any SSH client
-can use. Its directory holds inventory.yaml, known_hosts and credentials for
-fleetd, ssh_config for ssh, and journal.jsonl, the simulator's own record of what
-truly happened. A directory that held a fleet before continues it.
+		Long: `Runs a simulated fleet in the foreground until Ctrl-C: Endace probes, BIG-IPs
+and Linux hosts behind real SSH and SFTP servers on 127.0.0.1, which any SSH
+client can use. Its directory holds inventory.yaml, known_hosts and credentials
+for fleetd, ssh_config for ssh, and journal.jsonl, the simulator's own record
+of what truly happened. A directory that held a fleet before continues it.
 
 --fault DEVICE:FAULT[=ARGUMENT] orders a fault, a variant or an event, for one
 device or a glob; DEVICE:none clears all. When a fleet runs in the directory

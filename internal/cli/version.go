@@ -37,8 +37,8 @@ func (a *app) versionCommand() *cobra.Command {
 		Long: `Prints the version of fleetctl and, when one can be reached, of fleetd.
 
 JSON: one object with client (version, commit, go, platform), server (version,
-commit, go, started_at, socket, inventory, devices, state; null without a fleetd)
-and server_error.
+commit, go, started_at, socket, inventory, devices, state; null without a
+fleetd) and server_error.
 
 ` + exitHelp(fault.ExitDone, fault.ExitUsage),
 		Args: cobra.NoArgs,
