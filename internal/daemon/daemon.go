@@ -174,12 +174,16 @@ func (d *Daemon) open(ctx context.Context) error {
 	for _, op := range ops {
 		d.operations[op.Name()] = op
 	}
-	d.metrics = d.newMetrics(db)
+	limits, err := d.opts.Limits.WithDefaults()
+	if err != nil {
+		return err
+	}
+	d.metrics = d.newMetrics(db, limits)
 	d.engine, err = jobs.Open(ctx, jobs.Options{
 		Ledger: db,
 		Runner: runner.New(runner.Options{Operations: ops, Drivers: drivers, Dialer: d.metrics.Dialer(dialer), Artifacts: d.artifacts,
 			Logger: d.log, Now: d.now}),
-		Limits: d.opts.Limits,
+		Limits: limits,
 		Retry:  d.opts.Retry,
 		Logger: d.log,
 		Now:    d.now,

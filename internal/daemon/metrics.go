@@ -18,13 +18,13 @@ import (
 
 // newMetrics makes the collectors. They ask the parts of the daemon at each
 // scrape, which comes when all of them are there.
-func (d *Daemon) newMetrics(db *ledger.DB) *metrics.Metrics {
+func (d *Daemon) newMetrics(db *ledger.DB, limits jobs.Limits) *metrics.Metrics {
 	m := metrics.New(metrics.Options{
 		Version:    d.version.Version,
 		Commit:     d.version.Commit,
 		Go:         d.version.Go,
 		Operations: slices.Sorted(maps.Keys(d.operations)),
-		Limits:     d.opts.Limits,
+		Limits:     limits,
 		Queue:      func(ctx context.Context) (jobs.Stats, error) { return d.engine.Stats(ctx) },
 		Ledger:     db.Stats,
 		Fleet:      d.fleetFigures,

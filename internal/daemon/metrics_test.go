@@ -91,6 +91,7 @@ func TestMetrics(t *testing.T) {
 		`fleetd_tasks{state="running"}`:                                  0,
 		`fleetd_inventory_last_reload_successful`:                        1,
 		`fleetd_ledger_writable`:                                         1,
+		`fleetd_limit_units{scope="global"}`:                             64,
 		`fleetd_devices_last_task_failed{platform="endace_osm"}`:         1,
 	} {
 		if got, there := after[name]; !there || got != want {

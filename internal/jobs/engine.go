@@ -28,7 +28,7 @@ type Engine struct {
 // Open makes an engine over a ledger and sets back what a dead process left
 // running. Nothing is handed out before Run.
 func Open(ctx context.Context, opts Options) (*Engine, error) {
-	limits, err := opts.Limits.withDefaults()
+	limits, err := opts.Limits.WithDefaults()
 	if err != nil {
 		return nil, err
 	}

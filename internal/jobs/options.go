@@ -29,7 +29,8 @@ type Limits struct {
 	PerDevice int
 }
 
-func (l Limits) withDefaults() (Limits, error) {
+// WithDefaults fills in what is zero. A negative limit is fault.Invalid.
+func (l Limits) WithDefaults() (Limits, error) {
 	if l.Global < 0 || l.PerSite < 0 || l.PerDevice < 0 {
 		return l, fault.New(fault.Invalid, "a limit is negative: global %d, per site %d, per device %d", l.Global, l.PerSite, l.PerDevice)
 	}
