@@ -17,12 +17,6 @@ import (
 	"time"
 )
 
-// The account of a simulated BMC.
-const (
-	Username = "fleet"
-	Password = "s3cret"
-)
-
 const startTimeout = 10 * time.Second
 
 // Sim is a running ipmi_sim.

@@ -1,0 +1,176 @@
+package bmc_test
+
+import (
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"capfleet/internal/bmc"
+	"capfleet/internal/bmc/bmctest"
+	"capfleet/internal/fault"
+)
+
+// relay passes datagrams between a reader and a BMC. What alter gives for the
+// n-th datagram of a direction, from 0, is sent instead.
+func relay(t testing.TB, target bmc.Target, alter func(fromBMC bool, n int, datagram []byte) [][]byte) bmc.Target {
+	t.Helper()
+	front, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := net.Dial("udp", net.JoinHostPort(target.Host, strconv.Itoa(target.Port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var (
+		wait   sync.WaitGroup
+		mutex  sync.Mutex
+		reader net.Addr
+	)
+	t.Cleanup(func() {
+		_ = front.Close()
+		_ = back.Close()
+		wait.Wait()
+	})
+	wait.Go(func() {
+		buffer := make([]byte, 2048)
+		for n := 0; ; n++ {
+			size, from, err := front.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			mutex.Lock()
+			reader = from
+			mutex.Unlock()
+			for _, d := range alter(false, n, buffer[:size]) {
+				_, _ = back.Write(d)
+			}
+		}
+	})
+	wait.Go(func() {
+		buffer := make([]byte, 2048)
+		for n := 0; ; n++ {
+			size, err := back.Read(buffer)
+			if err != nil {
+				return
+			}
+			mutex.Lock()
+			to := reader
+			mutex.Unlock()
+			for _, d := range alter(true, n, buffer[:size]) {
+				_, _ = front.WriteTo(d, to)
+			}
+		}
+	})
+	target.Host, target.Port = "127.0.0.1", front.LocalAddr().(*net.UDPAddr).Port
+	return target
+}
+
+// TestLANOverABadNetwork: what is lost is asked for again, and what is doubled,
+// damaged or made up is not taken.
+func TestLANOverABadNetwork(t *testing.T) {
+	t.Parallel()
+	records := probeLog(t)
+	again := bmc.Options{LANTimeout: 60 * time.Millisecond, Attempts: 8}
+	for name, alter := range map[string]func(bool, int, []byte) [][]byte{
+		"every third lost": func(_ bool, n int, d []byte) [][]byte {
+			if n%3 == 2 {
+				return nil
+			}
+			return [][]byte{d}
+		},
+		"answers lost": func(fromBMC bool, n int, d []byte) [][]byte {
+			if fromBMC && (n%5 == 0 || n%5 == 3) {
+				return nil
+			}
+			return [][]byte{d}
+		},
+		"all doubled": func(_ bool, _ int, d []byte) [][]byte { return [][]byte{d, d} },
+		"damaged copies first": func(fromBMC bool, n int, d []byte) [][]byte {
+			if !fromBMC || len(d) < 60 {
+				return [][]byte{d}
+			}
+			var sent [][]byte
+			for _, at := range []int{4, 5, 6, 10, 14, 16, 30, len(d) - 14, len(d) - 1} {
+				bad := append([]byte(nil), d...)
+				bad[at] ^= 0x55
+				sent = append(sent, bad)
+			}
+			if d[5] == 0x11 || d[5] == 0x13 || d[5] == 0x15 {
+				sent = nil // what sets the session up is proved only by RAKP
+			}
+			return append(sent, d[:len(d)-1], d[:20], nil, d)
+		},
+		"garbage": func(fromBMC bool, n int, d []byte) [][]byte {
+			if !fromBMC {
+				return [][]byte{d}
+			}
+			encrypted := []byte{6, 0, 0xff, 7, 6, 0xc0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 1, 2, 3}
+			return [][]byte{{}, {6}, {6, 0, 0xff, 6, 0}, []byte("<html>not IPMI at all</html>"), encrypted, make([]byte, 1400), d}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := relay(t, serveSim(t, records), alter)
+			log, err := openLAN(again)(t, target).Read(t.Context())
+			if err != nil || len(log.Entries) != len(records) {
+				t.Errorf("%d of %d records, %v", len(log.Entries), len(records), err)
+			}
+		})
+	}
+	t.Run("cut in the middle", func(t *testing.T) {
+		t.Parallel()
+		target := relay(t, serveSim(t, records), func(_ bool, n int, d []byte) [][]byte {
+			if n > 8 {
+				return nil
+			}
+			return [][]byte{d}
+		})
+		log, err := openLAN(quick)(t, target).Read(t.Context())
+		if !fault.Is(err, fault.Timeout) || len(log.Entries) == 0 || len(log.Entries) == len(records) {
+			t.Errorf("%d entries, kind %s: %v", len(log.Entries), fault.KindOf(err), err)
+		}
+	})
+}
+
+// TestLANOneAttemptPerAccount: a wrong password is tried once, not once for each
+// cipher suite.
+func TestLANOneAttemptPerAccount(t *testing.T) {
+	t.Parallel()
+	var mutex sync.Mutex
+	accounts := 0
+	target := relay(t, serveSim(t, probeLog(t)), func(fromBMC bool, _ int, d []byte) [][]byte {
+		if !fromBMC && len(d) > 5 && d[5] == 0x12 { // RAKP message 1
+			mutex.Lock()
+			accounts++
+			mutex.Unlock()
+		}
+		return [][]byte{d}
+	})
+	target.Username = "nobody"
+	if _, err := openLAN(quick)(t, target).Read(t.Context()); !fault.Is(err, fault.Auth) {
+		t.Errorf("kind %s: %v", fault.KindOf(err), err)
+	}
+	if mutex.Lock(); accounts != 1 {
+		t.Errorf("the account was tried %d times", accounts)
+	}
+	mutex.Unlock()
+}
+
+func TestLANNobodyThere(t *testing.T) {
+	t.Parallel()
+	closed := bmctest.SilentUDP(t)
+	for name, c := range map[string]struct {
+		target bmc.Target
+		kind   fault.Kind
+	}{
+		"silent":  {bmctest.SilentUDP(t), fault.Timeout},
+		"no name": {bmc.Target{Host: "bmc.invalid", Port: closed.Port}, fault.Unreachable},
+	} {
+		if _, err := openLAN(quick)(t, c.target).Read(t.Context()); !fault.Is(err, c.kind) {
+			t.Errorf("%s: kind %s: %v", name, fault.KindOf(err), err)
+		}
+	}
+}

@@ -1,0 +1,25 @@
+package bmc
+
+import "time"
+
+// Options tune readers. The zero Options are the defaults.
+type Options struct {
+	// Timeout is how long one answer may take: 2 s over UDP, before the request
+	// is sent again, and 30 s over HTTP. A BMC's web server is slow.
+	LANTimeout, WebTimeout time.Duration
+	// Attempts is how often a datagram is sent before the BMC is given up: 5.
+	Attempts int
+}
+
+func (o Options) withDefaults() Options {
+	if o.LANTimeout <= 0 {
+		o.LANTimeout = 2 * time.Second
+	}
+	if o.WebTimeout <= 0 {
+		o.WebTimeout = 30 * time.Second
+	}
+	if o.Attempts <= 0 {
+		o.Attempts = 5
+	}
+	return o
+}

@@ -1,0 +1,77 @@
+package bmc
+
+import (
+	"context"
+	"net"
+	"strconv"
+
+	"capfleet/internal/fault"
+	"capfleet/internal/secret"
+)
+
+// Protocol names a way to read a log, as the inventory spells it.
+type Protocol string
+
+// The protocols. Auto is any of the others.
+const (
+	Auto          Protocol = "auto"
+	IPMILan       Protocol = "ipmi_lan"
+	SupermicroWeb Protocol = "supermicro_web"
+	Redfish       Protocol = "redfish"
+)
+
+// maxRecords bounds a log: record ids have 16 bits.
+const maxRecords = 1 << 16
+
+// Log is what a reader read: entries in the order of the BMC, which is oldest
+// first unless its log was written round.
+type Log struct {
+	// Protocol says how it was read, which Auto does not know before.
+	Protocol Protocol
+	Entries  []Entry
+}
+
+// Reader reads the event log of one BMC.
+//
+// Read fetches the whole log in a session of its own, which it ends whatever
+// happens. With an error, Log has what was read before it, which is not the
+// whole log. Nothing is written to the BMC. Read stops within 100 ms of its
+// context's end, and may be called again and from several goroutines.
+//
+// Errors are of kind Unreachable or Timeout where nobody answers, HostKey where
+// the certificate is not trusted (no password was sent), Auth where the BMC
+// refuses the account (to be tried again only by a person: BMCs lock accounts),
+// Busy where the BMC has no room or the log changed under the reader,
+// Unsupported where it does not speak the protocol, and Unparsed or TooLarge
+// where it speaks nonsense.
+type Reader interface {
+	Read(ctx context.Context) (Log, error)
+}
+
+// Target is a BMC and the account to read it with.
+type Target struct {
+	Host string
+	// Port is 0 for the protocol's own.
+	Port     int
+	Username string
+	Password secret.String
+	TLS      TLS
+}
+
+func (t Target) address(port int) string {
+	if t.Port != 0 {
+		port = t.Port
+	}
+	return net.JoinHostPort(t.Host, strconv.Itoa(port))
+}
+
+// New makes the reader of a protocol.
+func New(protocol Protocol, target Target, opts Options) (Reader, error) {
+	opts = opts.withDefaults()
+	switch protocol {
+	case IPMILan:
+		return newLAN(target, opts)
+	default:
+		return nil, fault.New(fault.Invalid, "there is no BMC protocol %q", protocol)
+	}
+}

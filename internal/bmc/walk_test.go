@@ -1,0 +1,98 @@
+package bmc
+
+import (
+	"context"
+	"encoding/binary"
+	"testing"
+
+	"github.com/bougou/go-ipmi/pkg/command/storage"
+	"github.com/bougou/go-ipmi/pkg/types"
+
+	"capfleet/internal/fault"
+)
+
+// chain answers Get SEL Entry with the record and the next id that it has for an
+// id; 0 is the first record. An id that it has not is not present.
+type chain map[uint16]struct {
+	record []byte
+	next   uint16
+}
+
+func (c chain) command(_ context.Context, request types.Request, response types.Response) error {
+	link, ok := c[request.(*storage.GetSELEntryRequest).RecordID]
+	if !ok {
+		return types.NewResponseError(codeNotPresent, "")
+	}
+	return response.Unpack(append(binary.LittleEndian.AppendUint16(nil, link.next), link.record...))
+}
+
+func TestWalk(t *testing.T) {
+	t.Parallel()
+	record := make([]byte, RecordSize)
+	for name, c := range map[string]struct {
+		chain   chain
+		entries int
+		kind    fault.Kind
+	}{
+		"empty":        {chain{}, 0, ""},
+		"one":          {chain{0: {record, 0xffff}}, 1, ""},
+		"gaps":         {chain{0: {record, 9}, 9: {record, 3}, 3: {record, 0xffff}}, 3, ""},
+		"to itself":    {chain{0: {record, 1}, 1: {record, 1}}, 2, fault.Unparsed},
+		"round":        {chain{0: {record, 1}, 1: {record, 2}, 2: {record, 1}}, 3, fault.Unparsed},
+		"to the first": {chain{0: {record, 1}, 1: {record, 0}}, 2, fault.Unparsed},
+		"cleared":      {chain{0: {record, 5}}, 1, fault.Busy},
+		"short":        {chain{0: {record[:10], 0xffff}}, 0, fault.Unparsed},
+		"nothing":      {chain{0: {nil, 0xffff}}, 0, fault.Unparsed},
+	} {
+		entries, err := walk(t.Context(), c.chain)
+		if len(entries) != c.entries || fault.KindOf(err) != c.kind {
+			t.Errorf("%s: %d entries, kind %q: %v", name, len(entries), fault.KindOf(err), err)
+		}
+	}
+}
+
+// FuzzDatagram: whatever comes over UDP, it is not the session's unless it has
+// the session's code, and nothing panics.
+func FuzzDatagram(f *testing.F) {
+	for _, suite := range cipherSuites {
+		s := fuzzSession(f, suite)
+		sealed, err := s.seal(&storage.GetSELEntryRequest{})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(sealed)
+	}
+	f.Add([]byte{6, 0, 0xff, 7, 6, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 4})
+	f.Fuzz(func(t *testing.T, datagram []byte) {
+		for _, suite := range cipherSuites {
+			s := fuzzSession(t, suite)
+			if message, ok := s.unseal(datagram); ok {
+				var answer types.IPMIResponse
+				_ = answer.Unpack(message)
+			}
+			// And what the BMC itself signs may still be nonsense.
+			if sealed, err := s.seal(nonsense(datagram)); err == nil {
+				if _, ok := s.unseal(sealed); !ok {
+					t.Fatal("a datagram of our own is refused")
+				}
+			}
+			parsePacket(datagram)
+		}
+	})
+}
+
+func fuzzSession(t testing.TB, suite types.CipherSuiteID) *session {
+	t.Helper()
+	s := &session{consoleID: 7, bmcID: 7, k1: make([]byte, 32), k2: make([]byte, 32)}
+	var ok bool
+	if s.auth, s.integrity, s.crypt, ok = types.GetCipherSuiteAlgorithms(suite); !ok {
+		t.Fatal("no such suite")
+	}
+	return s
+}
+
+// nonsense is a request of any bytes.
+type nonsense []byte
+
+func (n nonsense) Command() types.Command { return types.CommandGetSELEntry }
+func (n nonsense) Pack() []byte           { return n }
