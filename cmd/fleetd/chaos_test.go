@@ -47,7 +47,7 @@ func TestChaos(t *testing.T) {
 	}
 	const devices = 8
 	f := fleet(t, sim.Options{Devices: devices, TurnDelay: 3 * time.Millisecond})
-	c := &chaos{t: t, dir: place(t), inventory: f.Inventory(), seen: map[uint64]api.Event{}}
+	c := &chaos{t: t, dir: place(t), inventory: f.Inventory(), told: make(chan struct{}, 100), seen: map[uint64]api.Event{}}
 	var err error
 	if c.client, err = client.New(filepath.Join(c.dir, "s")); err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestChaos(t *testing.T) {
 		if kill > 0 {
 			p = c.launch(point)
 		}
-		if p.outlives(point) {
+		if c.outlives(p, point) {
 			_ = p.cmd.Process.Kill()
 		} else if point != "" {
 			atPoint++
@@ -136,6 +136,8 @@ type chaos struct {
 	dir       string
 	inventory string
 	client    *client.Client
+
+	told chan struct{} // gets one for each event, as long as there is room
 
 	mu        sync.Mutex
 	jobs      []acknowledged
@@ -207,21 +209,36 @@ func (p *life) ready() bool {
 	}
 }
 
-// outlives lets the process live for a random while, which may end before it is
-// ready; with a crash point, until it has had time to come to it.
-func (p *life) outlives(point string) bool {
-	while := time.Duration(rand.IntN(700)) * time.Millisecond
-	if point != "" {
+// outlives lets a process live until it is time to kill it, and reports whether it
+// still does: for a while from its first instant, or from when it serves, or until
+// some more has happened; with a crash point, until it has had time to come to it.
+func (c *chaos) outlives(p *life, point string) bool {
+	while, events := time.Duration(rand.IntN(500))*time.Millisecond, 0
+	switch {
+	case point != "":
 		while = 4 * time.Second
+	case rand.IntN(4) == 0:
+	case !p.ready():
+		return false
+	case rand.IntN(3) > 0:
+		while, events = 4*time.Second, 1+rand.IntN(150)
+	}
+	for len(c.told) > 0 { // of what was before
+		<-c.told
 	}
 	timer := time.NewTimer(while)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-p.ended:
-		return false
+	for left := events; events == 0 || left > 0; {
+		select {
+		case <-c.told:
+			left--
+		case <-timer.C:
+			return true
+		case <-p.ended:
+			return false
+		}
 	}
+	return true
 }
 
 // wait gives the exit code; -1 is a signal.
@@ -245,7 +262,7 @@ func (c *chaos) work(ctx context.Context, worker int) {
 			c.change(own, func() error { _, err := c.client.Pause(own, job.id); return err })
 			// A pause that was not acknowledged may have been done.
 			c.change(own, func() error { _, err := c.client.Resume(own, job.id); return err })
-		case 3:
+		case 0:
 			content := "content " + job.request
 			var a api.Artifact
 			if c.change(own, func() (err error) {
@@ -354,6 +371,10 @@ func (c *chaos) watch(ctx context.Context) {
 			}
 			c.seen[ev.Seq], c.last = ev, ev.Seq
 			c.mu.Unlock()
+			select {
+			case c.told <- struct{}{}:
+			default:
+			}
 		}
 		return nil
 	})
