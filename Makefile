@@ -26,8 +26,9 @@ deps: ## install the Debian packages that the tests use, where missing
 	scripts/test-deps
 
 .PHONY: test
-test: deps check ## everything once, with the race detector
+test: deps check ## everything once, with the race detector; fuzz targets for 2s each
 	CGO_ENABLED=1 GORACE="atexit_sleep_ms=0" $(GO) test -race -timeout 12m ./...
+	scripts/fuzz 2s
 
 .PHONY: test-quick
 test-quick: ## everything once, without the race detector
