@@ -137,6 +137,9 @@ func Restore(ctx context.Context, path, from string, opts Options, now time.Time
 	if _, err := Inspect(ctx, made); err != nil {
 		return "", err
 	}
+	if err := sameOwner(made, filepath.Dir(path)); err != nil {
+		return "", storage(act, err)
+	}
 	replaced = path + ".replaced-" + now.UTC().Format(backupTime)
 	switch err := os.Link(path, replaced); {
 	case errors.Is(err, fs.ErrNotExist):
