@@ -12,7 +12,7 @@ func writeCSV(w io.Writer, cols []Column, rows []json.RawMessage) error {
 	out := csv.NewWriter(w)
 	line := make([]string, len(cols))
 	for i, c := range cols {
-		line[i] = c.Head
+		line[i] = noFormula(CleanBlock(c.Head)) // of a row that no view is known for, its keys
 	}
 	if err := out.Write(line); err != nil {
 		return err
