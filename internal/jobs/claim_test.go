@@ -35,14 +35,14 @@ func TestStaleClaimIsRefused(t *testing.T) {
 		if u == nil {
 			t.Fatal("nothing to hand out")
 		}
-		cl, err := e.claim(ctx, u)
+		cl, err := claimOne(ctx, e, u)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return u, cl
 	}
 	write := func(cl *claim) map[string]error {
-		j := &journal{engine: e, claim: cl}
+		j := &journal{engine: e, claim: cl, part: &attendee{}}
 		return map[string]error{
 			"step":    j.Step(ctx, "upload"),
 			"intent":  j.Intent(ctx, "install", "x"),
@@ -52,7 +52,7 @@ func TestStaleClaimIsRefused(t *testing.T) {
 	}
 
 	u, old := handOut()
-	if _, err := e.claim(ctx, u); !fault.Is(err, fault.Conflict) {
+	if _, err := claimOne(ctx, e, u); !fault.Is(err, fault.Conflict) {
 		t.Errorf("a running unit was claimed again: %v", err)
 	}
 	_, held := handOut() // fill sets back, as the next process does
@@ -110,4 +110,13 @@ func TestClip(t *testing.T) {
 			t.Fatal("a character was cut in two")
 		}
 	}
+}
+
+// claimOne claims a unit on its own.
+func claimOne(ctx context.Context, e *Engine, u *unit) (*claim, error) {
+	claims, err := e.claim(ctx, u.job.id, []*unit{u})
+	if err != nil {
+		return nil, err
+	}
+	return claims[0], nil
 }

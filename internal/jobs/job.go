@@ -18,7 +18,10 @@ type Job struct {
 	CreatedAt time.Time       `json:"created_at"`
 	RequestID string          `json:"request_id,omitempty"` // the client's, makes a repeated submission the same job
 	Warnings  []string        `json:"warnings,omitempty"`
-	Devices   int             `json:"devices"` // how many tasks the job has
+	// Coordinated says that all units are worked on together, or none.
+	Coordinated bool `json:"coordinated,omitempty"`
+
+	Devices int `json:"devices"` // how many tasks the job has
 	// FirstEvent is the sequence number just before the job's first event.
 	FirstEvent uint64 `json:"first_event"`
 
@@ -87,7 +90,11 @@ type Request struct {
 	CreatedBy string
 	RequestID string
 	Warnings  []string
-	Targets   []Target
+	// Coordinated asks for all units to be handed out in one go, never some of
+	// them: they wait for each other at Journal.Ready and stop together. It is not
+	// begun again by itself after a failure, and has one wave.
+	Coordinated bool
+	Targets     []Target
 }
 
 // Event is one thing that happened, in the order in which the ledger has it.

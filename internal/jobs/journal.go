@@ -11,6 +11,7 @@ import (
 type journal struct {
 	engine *Engine
 	claim  *claim
+	part   *attendee
 }
 
 var _ Journal = (*journal)(nil)
@@ -55,6 +56,24 @@ func (j *journal) Progress(device string, done, total int64, unit string) {
 	j.engine.watchers.tell(Event{Time: j.engine.now(), Type: EventProgress, Job: j.claim.job.String(), Device: device,
 		Attempt: j.claim.attempt, Done: done, Total: total, Unit: unit})
 }
+
+// Ready notes that the unit is prepared and waits for the others of its job.
+func (j *journal) Ready(ctx context.Context) error {
+	if err := j.Note(ctx, "ready", "prepared; waits for the job's other units"); err != nil {
+		return err
+	}
+	return j.part.arrive(ctx)
+}
+
+// Stop has all units of the job stop.
+func (j *journal) Stop(ctx context.Context, why string) error {
+	err := j.Note(ctx, "stop", why)
+	j.part.finish() // also when it could not be written down: stopping is the safe side
+	return err
+}
+
+// Stopped is closed when all units of the job are to stop.
+func (j *journal) Stopped() <-chan struct{} { return j.part.ended() }
 
 // write adds one line to the unit's journal, with what else changes.
 func (j *journal) write(ctx context.Context, act string, entry Entry, also func(*change, []*taskRecord) error) error {

@@ -91,6 +91,9 @@ func (p *progress) gate() gate { return gate{p.PausedAt != nil, p.GateSeq} }
 func (s *schedule) turnGate(id number, g gate) {
 	if j := s.jobs[id]; j != nil && g.since > j.gate.since {
 		j.gate = g
+		if g.shut {
+			s.standBack(j, false)
+		}
 	}
 }
 

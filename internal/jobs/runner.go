@@ -47,6 +47,19 @@ type Journal interface {
 	Outcome(ctx context.Context, step, detail string, err error) error
 	// Note keeps a line about the unit (what was observed).
 	Note(ctx context.Context, step, detail string) error
+	// Ready says that the unit is prepared to begin what all units of a coordinated
+	// job begin together, and waits until all are. Nil is the go. Any error means
+	// that nothing is to be begun: another unit could not be prepared, or ctx ended;
+	// the runner undoes what it prepared and ends. In a job that is not coordinated
+	// it gives the go at once.
+	Ready(ctx context.Context) error
+	// Stop asks all units of a coordinated job to stop what they began together,
+	// this one included: its trigger fired, its time is over. What was begun is then
+	// ended and collected as usual; it is no failure.
+	Stop(ctx context.Context, why string) error
+	// Stopped is closed once a unit of a coordinated job asked all to stop, or has
+	// ended for whatever reason. It is nil, and so never ready, in other jobs.
+	Stopped() <-chan struct{}
 	// Progress tells watchers how far a step is. It is not kept.
 	Progress(device string, done, total int64, unit string)
 }

@@ -31,6 +31,10 @@ type schedule struct {
 	sites   map[string]*place
 	devices map[string]*place
 
+	gangs    []*unit // of coordinated jobs, first in line first
+	held     *unit   // the gang that holds places; not in gangs
+	gangLast bool    // the last hand-out was a gang
+
 	contacts    map[string]contact // by device
 	sinceSilent int                // hand-outs of the main lane
 
@@ -43,8 +47,11 @@ type schedule struct {
 type place struct {
 	used   int
 	silent int  // of them in the silent lane (sites only)
+	held   int  // for a gang that is to begin
 	change bool // one of them is a change (devices only)
 	parked []*unit
+
+	heldChange bool // what is held is for a change (devices only)
 }
 
 // activeJob is a job with unfinished units.
@@ -55,7 +62,10 @@ type activeJob struct {
 	spec      []byte
 	round     int // of retries; a later one replaces what is left of an earlier
 	open      int // units not done
+	ready     int // ordinary units that wait for a place
 	gate      gate
+	// together says that all units are handed out as one.
+	together bool
 
 	wave    int             // whose units may run
 	left    int             // units of it not done
@@ -80,6 +90,7 @@ type unit struct {
 	devices []string // all of the unit, those whose tasks are final too
 	places  []string // sites
 	wave    int
+	members []*unit   // of a gang
 	lane    lane      // that it was put into
 	open    bool      // a task of it is not final
 	until   time.Time // not before; zero is now
@@ -87,7 +98,7 @@ type unit struct {
 }
 
 func newActiveJob(id number, job Job, round int) *activeJob {
-	return &activeJob{id: id, operation: job.Operation, access: job.Access, spec: job.Spec, round: round,
+	return &activeJob{id: id, operation: job.Operation, access: job.Access, spec: job.Spec, round: round, together: job.Coordinated,
 		later: make(map[int][]*unit), running: make(map[*unit]struct{}), units: make(map[string]*unit)}
 }
 
@@ -156,6 +167,10 @@ func sortedUnits(units map[string]*unit) []string {
 func (s *schedule) beginWave(j *activeJob, wave int) {
 	units := j.later[wave]
 	delete(j.later, wave)
+	if j.together {
+		units = []*unit{gangOf(j, units)}
+		j.open = 1
+	}
 	j.wave, j.left = wave, len(units)
 	s.answeredFirst(units)
 	for _, u := range units {
@@ -169,7 +184,12 @@ func (s *schedule) ready(u *unit) {
 		heap.Push(&s.due, u)
 		return
 	}
+	if u.members != nil {
+		s.gangs = append(s.gangs, u)
+		return
+	}
 	u.lane = s.laneOf(u)
+	u.job.ready++
 	u.queue().lanes[u.lane].push(u)
 }
 
@@ -193,7 +213,11 @@ func (s *schedule) next(now time.Time) *unit {
 		u.until = time.Time{}
 		s.ready(u)
 	}
-	if s.running >= s.limits.Global {
+	if g := s.nextGang(); g != nil {
+		s.take(g)
+		return g
+	}
+	if s.running+s.heldPlaces() >= s.limits.Global {
 		return nil
 	}
 	for _, l := range s.order() {
@@ -206,6 +230,8 @@ func (s *schedule) next(now time.Time) *unit {
 			}
 			if u := s.nextOf(j, l); u != nil {
 				toBack(s.turn, i) // its turn is over
+				j.ready--
+				s.gangLast = false
 				s.take(u)
 				return u
 			}
@@ -255,7 +281,7 @@ func (s *schedule) full(u *unit) *place {
 	}
 	for _, name := range u.devices {
 		p := s.devices[name]
-		if p != nil && (p.used >= s.limits.PerDevice || p.change && u.job.access == accessChange) {
+		if p != nil && (p.used+p.held >= s.limits.PerDevice || (p.change || p.heldChange) && u.job.access == accessChange) {
 			return p
 		}
 	}
@@ -265,7 +291,7 @@ func (s *schedule) full(u *unit) *place {
 // siteFull reports whether a site has no room for a unit of a lane.
 func (s *schedule) siteFull(name string, l lane) bool {
 	p := s.sites[name]
-	return p != nil && (p.used >= s.limits.PerSite || l == silentLane && p.silent >= share(s.limits.PerSite))
+	return p != nil && (p.used+p.held >= s.limits.PerSite || l == silentLane && p.silent >= share(s.limits.PerSite))
 }
 
 // placeOf gives a place that is about to be used.
@@ -281,7 +307,7 @@ func placeOf(places map[string]*place, name string) *place {
 // take gives a unit its places.
 func (s *schedule) take(u *unit) {
 	u.job.running[u] = struct{}{}
-	s.running++
+	s.running += u.size()
 	s.sinceSilent++
 	if u.lane == silentLane {
 		s.silent++
@@ -305,7 +331,7 @@ func (s *schedule) take(u *unit) {
 // their queues.
 func (s *schedule) free(u *unit) {
 	delete(u.job.running, u)
-	s.running--
+	s.running -= u.size()
 	if u.lane == silentLane {
 		s.silent--
 	}
@@ -315,10 +341,7 @@ func (s *schedule) free(u *unit) {
 		if u.lane == silentLane {
 			p.silent--
 		}
-		s.unpark(p)
-		if p.used == 0 {
-			delete(s.sites, name)
-		}
+		s.vacated(s.sites, name, p)
 	}
 	for _, name := range u.devices {
 		p := s.devices[name]
@@ -326,10 +349,7 @@ func (s *schedule) free(u *unit) {
 		if u.job.access == accessChange {
 			p.change = false
 		}
-		s.unpark(p)
-		if p.used == 0 {
-			delete(s.devices, name)
-		}
+		s.vacated(s.devices, name, p)
 	}
 }
 
@@ -393,6 +413,7 @@ func (s *schedule) drop(id number) {
 		return
 	}
 	delete(s.jobs, id)
+	s.standBack(j, true)
 	s.turn = slices.DeleteFunc(s.turn, func(other *activeJob) bool { return other == j })
 	s.due = slices.DeleteFunc(s.due, func(u *unit) bool { return u.job == j })
 	heap.Init(&s.due)

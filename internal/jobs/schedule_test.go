@@ -215,7 +215,7 @@ func TestScheduleProperty(t *testing.T) {
 			}
 			p.finish(p.running[0], outcome{})
 		}
-		if s := p.s; len(s.jobs)+len(s.turn)+len(s.due)+len(s.sites)+len(s.devices)+s.running != 0 {
+		if s := p.s; len(s.jobs)+len(s.turn)+len(s.due)+len(s.gangs)+s.heldPlaces()+len(s.sites)+len(s.devices)+s.running != 0 {
 			t.Fatalf("something is left behind: %+v", s)
 		}
 	})
@@ -259,13 +259,43 @@ func (p *player) add(t *rapid.T) {
 		}
 		left = left[n:]
 	}
+	var open []*unit
 	for _, u := range j.units {
 		if u.open {
-			p.waiting[u] = p.now
+			open = append(open, u)
 		}
 	}
+	j.together = len(open) > 0 && p.mayBeTogether(open) && rapid.Bool().Draw(t, "together")
 	p.jobs = append(p.jobs, j)
 	p.s.addJob(j)
+	if j.together {
+		open = p.s.gangs[len(p.s.gangs)-1:]
+		if n := open[0].size(); n != len(open[0].members) || len(p.s.jobs[j.id].later) != 0 {
+			t.Fatalf("a gang of %d has %d members, and something is left for later", n, len(open[0].members))
+		}
+	}
+	for _, u := range open {
+		p.waiting[u] = p.now
+	}
+}
+
+// mayBeTogether reports whether Submit would take units as a gang.
+func (p *player) mayBeTogether(units []*unit) bool {
+	sites := map[string]int{}
+	for _, u := range units {
+		if u.wave != units[0].wave {
+			return false
+		}
+		for _, name := range u.places {
+			sites[name]++
+		}
+	}
+	for _, n := range sites {
+		if n > p.limits.PerSite {
+			return false
+		}
+	}
+	return len(units) <= p.limits.Global
 }
 
 func (p *player) end(t *rapid.T) {
@@ -330,7 +360,7 @@ func (p *player) handOut(t *rapid.T) {
 		}
 		delete(p.waiting, u)
 		p.running = append(p.running, u)
-		p.counted[u] = p.quiet(u)
+		p.counted[u] = u.members == nil && p.quiet(u)
 		if why := p.over(); why != "" {
 			t.Fatalf("handing out unit %s of job %d: %s", u.name, u.job.id, why)
 		}
@@ -356,8 +386,9 @@ func (p *player) wave(j *activeJob) int {
 // over says which limit is exceeded by what runs.
 func (p *player) over() string {
 	sites, devices, changes := map[string]int{}, map[string]int{}, map[string]int{}
-	quiet, quietAt := 0, map[string]int{}
+	quiet, quietAt, total := 0, map[string]int{}, 0
 	for _, u := range p.running {
+		total += u.size()
 		if p.counted[u] {
 			quiet++
 		}
@@ -374,8 +405,8 @@ func (p *player) over() string {
 			}
 		}
 	}
-	if len(p.running) > p.limits.Global {
-		return fmt.Sprintf("%d run in all", len(p.running))
+	if total > p.limits.Global {
+		return fmt.Sprintf("%d run in all", total)
 	}
 	if quiet > share(p.limits.Global) {
 		return fmt.Sprintf("%d run on silent devices", quiet)
@@ -406,8 +437,14 @@ func (p *player) check(t *rapid.T) {
 			}
 			continue
 		}
+		if p.s.held != nil && u != p.s.held {
+			continue // it keeps places from others until it begins
+		}
+		if u.members != nil && u != p.s.held && p.s.gangLast {
+			continue // work of the other kind has its turn first
+		}
 		p.running = append(p.running, u)
-		p.counted[u] = p.quiet(u)
+		p.counted[u] = u.members == nil && p.quiet(u)
 		why := p.over()
 		p.running = p.running[:len(p.running)-1]
 		delete(p.counted, u)

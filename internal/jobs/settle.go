@@ -81,6 +81,7 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 		}
 		canceled := c.job.CanceledAt != nil
 		tries, again := e.again(tasks, endings)
+		again = again && !cl.together // one unit alone is not begun again
 		if again && !canceled && !stopping {
 			how.until = c.now.Add(e.retry.delay(tries)) // one time for the unit
 		}

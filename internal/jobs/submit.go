@@ -26,6 +26,11 @@ func (e *Engine) Submit(ctx context.Context, req Request) (Job, error) {
 	if err := req.validate(); err != nil {
 		return Job{}, err
 	}
+	if req.Coordinated {
+		if limit, need, have := e.limits.tooLarge(req.Targets); limit != "" {
+			return Job{}, fault.New(fault.Invalid, "%d units have to run together %s, and the limit is %d", need, limit, have)
+		}
+	}
 	job := Job{
 		Operation: req.Operation,
 		Spec:      req.Spec,
@@ -35,6 +40,8 @@ func (e *Engine) Submit(ctx context.Context, req Request) (Job, error) {
 		RequestID: req.RequestID,
 		Warnings:  req.Warnings,
 		Devices:   len(req.Targets),
+
+		Coordinated: req.Coordinated,
 	}
 	if len(job.Spec) == 0 {
 		job.Spec = json.RawMessage("{}")
@@ -189,6 +196,9 @@ func (r Request) validate() error {
 			return fault.New(fault.Invalid, "unit %q: its devices are in waves %d and %d", t.unit(), wave, t.Wave)
 		}
 		waves[t.unit()] = t.Wave
+		if r.Coordinated && t.Wave != 0 {
+			return fault.New(fault.Invalid, "device %q is in wave %d of a job whose units run together", t.Device, t.Wave)
+		}
 		if len(t.Snapshot) > 0 && !json.Valid(t.Snapshot) {
 			return fault.New(fault.Invalid, "the snapshot of device %q is not JSON", t.Device)
 		}

@@ -35,16 +35,27 @@ type claim struct {
 	devices []string // whose tasks are being worked on
 	fence   uint64
 	attempt int
+	// together says that the unit is of a coordinated job.
+	together bool
 }
 
 // work takes one unit from claim to result. The unit's context ends when its job
 // is canceled or fleetd stops, ctx only when fleetd stops.
 func (e *Engine) work(ctx, unitCtx context.Context, u *unit) outcome {
-	log := e.log.With("job", u.job.id.String(), "unit", u.name, "op", u.job.operation)
-	claim, err := e.claim(unitCtx, u)
+	if u.members != nil {
+		return e.workTogether(ctx, unitCtx, u)
+	}
+	claims, err := e.claim(unitCtx, u.job.id, []*unit{u})
+	if err != nil {
+		return e.notClaimed(unitCtx, u, err)
+	}
+	return e.carryOut(ctx, unitCtx, u, claims[0], nil)
+}
+
+// notClaimed says what becomes of a unit whose claim failed.
+func (e *Engine) notClaimed(unitCtx context.Context, u *unit, err error) outcome {
 	var paused pausedError
 	switch {
-	case err == nil:
 	case errors.As(err, &paused):
 		return outcome{again: true, gate: paused.gate}
 	case errors.Is(err, errGone), fault.Is(err, fault.Conflict):
@@ -52,17 +63,24 @@ func (e *Engine) work(ctx, unitCtx context.Context, u *unit) outcome {
 	case unitCtx.Err() != nil:
 		return outcome{again: true} // nothing was begun
 	default:
-		log.Error("unit could not be handed out; trying again", "err", err)
+		e.log.Error("unit could not be handed out; trying again", "job", u.job.id.String(), "unit", u.name, "op", u.job.operation, "err", err)
 		return outcome{again: true, until: e.now().Add(storePauseMax)}
 	}
+}
 
+// carryOut takes a claimed unit to its result; m is where it meets the other units
+// of a coordinated job, or nil.
+func (e *Engine) carryOut(ctx, unitCtx context.Context, u *unit, claim *claim, m *meeting) outcome {
+	log := e.log.With("job", u.job.id.String(), "unit", u.name, "op", u.job.operation)
+	part := &attendee{meeting: m, unit: u.name}
 	var result Result
 	if work, err := e.describe(u, claim); err != nil {
 		result = failAll(claim.devices, err)
 	} else {
-		result = e.attempt(unitCtx, work, &journal{engine: e, claim: claim})
+		result = e.attempt(unitCtx, work, &journal{engine: e, claim: claim, part: part})
 	}
 
+	part.leave(result)
 	finished := finish(claim, result)
 	for pause := storePause; ; pause = min(2*pause, storePauseMax) {
 		how, err := e.settle(context.WithoutCancel(ctx), claim, finished, ctx.Err() != nil)
@@ -86,41 +104,55 @@ func (e *Engine) work(ctx, unitCtx context.Context, u *unit) outcome {
 	}
 }
 
-// claim sets the unit's open tasks running under a new fence. The ledger is asked
-// again whether they may: the schedule can be behind.
-func (e *Engine) claim(ctx context.Context, u *unit) (*claim, error) {
-	cl := &claim{job: u.job.id, unit: u.name}
-	err := e.change(ctx, u.job.id, func(c *change) error {
+// claim sets the open tasks of units of a job running, each unit's under a new
+// fence, all in one transaction. The ledger is asked again whether they may: the
+// schedule can be behind.
+func (e *Engine) claim(ctx context.Context, job number, units []*unit) (claims []*claim, err error) {
+	err = e.change(ctx, job, func(c *change) error {
 		if c.job.PausedAt != nil {
 			return pausedError{c.job.gate()}
 		}
-		var open []*taskRecord
-		for _, device := range u.devices {
-			t, err := c.task(device)
+		claims = nil
+		for _, u := range units {
+			cl, err := c.claim(u)
 			if err != nil {
 				return err
 			}
-			cl.fence = max(cl.fence, t.Fence+1)
-			if !t.State.Final() {
-				open = append(open, t)
-				cl.attempt = max(cl.attempt, t.Attempt+1)
-			}
-		}
-		if len(open) == 0 {
-			return errGone
-		}
-		for _, t := range open {
-			t.Attempt, t.Fence = cl.attempt, cl.fence
-			t.Step, t.Reason, t.Failure = "", "", nil
-			if err := c.move(t, Running, Scheduler); err != nil {
-				return err
-			}
-			cl.devices = append(cl.devices, t.Device)
+			claims = append(claims, cl)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	return claims, nil
+}
+
+// claim sets one unit's open tasks running.
+func (c *change) claim(u *unit) (*claim, error) {
+	cl := &claim{job: u.job.id, unit: u.name, together: u.job.together}
+	var open []*taskRecord
+	for _, device := range u.devices {
+		t, err := c.task(device)
+		if err != nil {
+			return nil, err
+		}
+		cl.fence = max(cl.fence, t.Fence+1)
+		if !t.State.Final() {
+			open = append(open, t)
+			cl.attempt = max(cl.attempt, t.Attempt+1)
+		}
+	}
+	if len(open) == 0 {
+		return nil, errGone
+	}
+	for _, t := range open {
+		t.Attempt, t.Fence = cl.attempt, cl.fence
+		t.Step, t.Reason, t.Failure = "", "", nil
+		if err := c.move(t, Running, Scheduler); err != nil {
+			return nil, err
+		}
+		cl.devices = append(cl.devices, t.Device)
 	}
 	return cl, nil
 }

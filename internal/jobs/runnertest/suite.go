@@ -386,5 +386,14 @@ func (r *Recorder) Note(ctx context.Context, step, detail string) error {
 	return r.keep(ctx, jobs.Entry{Kind: jobs.EntryNote, Step: step, Detail: detail})
 }
 
+// Ready keeps a note and gives the go.
+func (r *Recorder) Ready(ctx context.Context) error { return r.Note(ctx, "ready", "") }
+
+// Stop keeps a note.
+func (r *Recorder) Stop(ctx context.Context, why string) error { return r.Note(ctx, "stop", why) }
+
+// Stopped is that of a job that is not coordinated.
+func (r *Recorder) Stopped() <-chan struct{} { return nil }
+
 // Progress is not kept.
 func (r *Recorder) Progress(string, int64, int64, string) {}
