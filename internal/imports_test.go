@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"cmd/fleetctl": {"internal/cli"},
 	"cmd/fleetd":   {"internal/daemon", "internal/config", "internal/fault"},
 
-	"internal/cli":        {"internal/cli/output", "internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/ansible", "internal/fault"},
+	"internal/cli":        {"internal/cli/output", "internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/ansible", "internal/pcap/...", "internal/fault"},
 	"internal/cli/output": {},
 	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
 	"internal/daemon": {
@@ -64,13 +64,19 @@ var allowed = map[string][]string{
 
 	"internal/parse":      {"internal/fault", "templates"},
 	"internal/transcript": {},
-	"internal/audit":      {"internal/ledger", "internal/fault"},
-	"internal/ledger":     {"internal/fault"},
-	"internal/config":     {"internal/fault"},
-	"internal/secret":     {},
-	"internal/fault":      {},
-	"internal/sim":        {},
-	"templates":           {},
+
+	// Captures: no fleet, and only itself below.
+	"internal/pcap":        {},
+	"internal/pcap/layers": {"internal/pcap"},
+	"internal/pcap/info":   {"internal/pcap", "internal/pcap/layers"},
+
+	"internal/audit":  {"internal/ledger", "internal/fault"},
+	"internal/ledger": {"internal/fault"},
+	"internal/config": {"internal/fault"},
+	"internal/secret": {},
+	"internal/fault":  {},
+	"internal/sim":    {},
+	"templates":       {},
 }
 
 // support lists packages that only tests and benchmarks import; they may import
@@ -80,6 +86,7 @@ var support = []string{
 	"internal/device/sshconn/sshdtest",
 	"internal/device/drivertest",
 	"internal/jobs/runnertest",
+	"internal/pcap/pcaptest",
 	"bench/...",
 }
 
