@@ -79,7 +79,6 @@ func (e *Engine) carryOut(ctx, unitCtx context.Context, u *unit, claim *claim, m
 	} else {
 		result = e.attempt(unitCtx, work, &journal{engine: e, claim: claim, part: part})
 	}
-
 	part.leave(result)
 	finished := finish(claim, result)
 	for pause := storePause; ; pause = min(2*pause, storePauseMax) {
