@@ -180,7 +180,7 @@ func (c *converter) host(name string, groups []string, vars map[string]value) {
 	}
 	e := entry{Name: name}
 	e.Platform = c.platform(r, groups)
-	e.Address = c.address(r, e.Platform)
+	e.Address = c.address(r)
 	cred := c.credentials(r)
 	jump := c.jump(r, cred)
 	if r.bad {
@@ -244,7 +244,7 @@ func (c *converter) platform(r *reader, groups []string) string {
 	return ""
 }
 
-func (c *converter) address(r *reader, platform string) string {
+func (c *converter) address(r *reader) string {
 	host := r.text("ansible_host", "ansible_ssh_host")
 	if host == "" {
 		host = r.host

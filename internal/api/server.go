@@ -132,7 +132,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.log.Warn("answers under way were cut", "err", err)
 		err = hs.Close()
 	}
-	_ = <-served // http.ErrServerClosed
+	if end := <-served; err == nil && !errors.Is(end, http.ErrServerClosed) {
+		err = end
+	}
 	return fault.Wrap(fault.Internal, "stop the API", err)
 }
 

@@ -8,7 +8,7 @@ func HostSpace(dir string) (Space, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return Space{}, err
 	}
-	block := uint64(max(st.Bsize, 0)) //nolint:gosec // not negative
+	block := uint64(max(st.Bsize, 0))
 	return Space{Free: st.Bavail * block, Total: st.Blocks * block}, nil
 }
 

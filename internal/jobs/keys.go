@@ -86,8 +86,6 @@ func noJob(id string) error {
 
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
-func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key) }
-
 func jobEventKey(job number, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(job.key(), seq)
 }

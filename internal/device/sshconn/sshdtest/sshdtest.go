@@ -64,7 +64,7 @@ func Start(tb testing.TB, opts Options) *Server {
 	}
 	if os.Geteuid() == 0 {
 		// Where sshd leaves its privileges; the package's service makes it at boot.
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { //nolint:gosec // as the service makes it
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -120,7 +120,7 @@ func (s *Server) serve(tb testing.TB, sshd, config string, conn net.Conn, runnin
 		tb.Errorf("sshd: %v", err)
 		return
 	}
-	cmd := exec.CommandContext(tb.Context(), sshd, "-i", "-f", config, "-E", s.path("sshd.log")) //nolint:gosec // all of it is ours
+	cmd := exec.CommandContext(tb.Context(), sshd, "-i", "-f", config, "-E", s.path("sshd.log"))
 	cmd.Stdin, cmd.Stdout = file, file
 	if err := cmd.Start(); err != nil {
 		_ = file.Close()
@@ -247,7 +247,7 @@ func (s *Server) Hop(name string) device.Hop {
 // Keygen runs ssh-keygen.
 func Keygen(tb testing.TB, args ...string) string {
 	tb.Helper()
-	out, err := exec.CommandContext(tb.Context(), "ssh-keygen", append([]string{"-q"}, args...)...).CombinedOutput() //nolint:gosec // the test's own words
+	out, err := exec.CommandContext(tb.Context(), "ssh-keygen", append([]string{"-q"}, args...)...).CombinedOutput()
 	if err != nil {
 		tb.Fatalf("ssh-keygen %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
