@@ -144,6 +144,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 		a.artifactCommand(),
 		a.doctorCommand(),
 		a.parseCommand(),
+		a.pcapCommand(),
 		a.simCommand(),
 		a.demoCommand(),
 		a.contextCommand(),

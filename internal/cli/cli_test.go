@@ -176,7 +176,7 @@ func TestStrongestExitCode(t *testing.T) {
 // Every command says in its help which exit codes it has.
 func TestHelpNamesExitCodes(t *testing.T) {
 	for _, path := range []string{"report filesystem", "report rotation-file", "report software", "command run", "job list", "job show", "job watch",
-		"job pause", "job resume", "audit list", "job cancel", "job retry", "device list", "device show", "device check", "device trust", "parse", "sim", "demo", "version", "completion", ""} {
+		"job pause", "job resume", "audit list", "job cancel", "job retry", "device list", "device show", "device check", "device trust", "parse", "pcap info", "sim", "demo", "version", "completion", ""} {
 		got := session{}.run(t.Context(), t, append(strings.Fields(path), "--help")...)
 		if !strings.Contains(got.out, "Exit codes:\n    0  done") {
 			t.Errorf("%q does not name its exit codes:\n%s", path, got.out)
