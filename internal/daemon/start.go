@@ -38,12 +38,13 @@ func (d *Daemon) Start(ctx context.Context, by string, req api.JobRequest) (jobs
 		return jobs.Job{}, err
 	}
 	request := jobs.Request{
-		Operation: op.Name(),
-		Spec:      prepared.Spec,
-		Access:    string(prepared.Access),
-		CreatedBy: by,
-		RequestID: req.RequestID,
-		Warnings:  append(slices.Clone(prepared.Warnings), omitted(prepared.Omit)...),
+		Operation:   op.Name(),
+		Spec:        prepared.Spec,
+		Access:      string(prepared.Access),
+		CreatedBy:   by,
+		RequestID:   req.RequestID,
+		Coordinated: prepared.Coordinated,
+		Warnings:    append(slices.Clone(prepared.Warnings), omitted(prepared.Omit)...),
 	}
 	units := unitsOf(devices, prepared.Access)
 	for _, dev := range devices {

@@ -55,6 +55,9 @@ type Prepared struct {
 	// without rotation files), with the reason. They get no task, and the job
 	// carries a warning. When none is left the request is refused.
 	Omit map[string]string
+	// Coordinated says that the units begin and stop together, or none begins; steps
+	// use Together. It has to fit the limits, and is not begun again by itself.
+	Coordinated bool
 }
 
 // Unit is what is worked on as one: a device, or both members of an HA pair.
@@ -98,6 +101,7 @@ type Observation struct {
 // Env is what the runner gives to a step: the unit's devices, and places to put
 // results. Methods may be called from several goroutines.
 type Env interface {
+	Together
 	Unit() Unit
 	// Session gives the open session with a device of the unit, opening it on
 	// first use. The runner closes it after the last step. It is opened again

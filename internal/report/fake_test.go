@@ -20,6 +20,8 @@ import (
 
 // fakeEnv is one device whose commands answer what a test says.
 type fakeEnv struct {
+	operation.Together
+
 	dev     *device.Device
 	answers map[string]func(ctx context.Context) (device.Output, error) // by command line
 	keepErr error

@@ -60,6 +60,16 @@ func (n *network) behave(spec json.RawMessage, u operation.Unit) ([]operation.St
 			case runnertest.Blocks:
 				<-ctx.Done()
 				return operation.Observation{}, context.Cause(ctx)
+			case runnertest.Meets:
+				if err := env.Ready(ctx); err != nil {
+					return operation.Observation{}, err
+				}
+				select {
+				case <-env.Stopped():
+				case <-ctx.Done():
+					return operation.Observation{}, context.Cause(ctx)
+				}
+				env.Row(dev, map[string]string{"device": dev.Name})
 			case runnertest.Panics:
 				panic("a defect")
 			default:

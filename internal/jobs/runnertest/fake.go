@@ -76,6 +76,16 @@ func (f *Fake) Run(ctx context.Context, work jobs.Work, journal jobs.Journal) (r
 	case Blocks:
 		<-ctx.Done()
 		return failed(work, fault.Wrap(fault.Canceled, "wait", context.Cause(ctx)))
+	case Meets:
+		if err := journal.Ready(ctx); err != nil {
+			return failed(work, err)
+		}
+		select {
+		case <-journal.Stopped():
+			return succeeded(work, jobs.Succeeded, 1)
+		case <-ctx.Done():
+			return failed(work, fault.Wrap(fault.Canceled, "wait for the stop", context.Cause(ctx)))
+		}
 	case ActsOnce:
 		return f.actOnce(ctx, work, journal)
 	case Unproven:

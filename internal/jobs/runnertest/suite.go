@@ -34,6 +34,9 @@ const (
 	ActsOnce Behaviour = "acts_once"
 	// Unproven has a once-only act too, but looking at the device is inconclusive.
 	Unproven Behaviour = "unproven"
+	// Meets asks for the go, and when it has it waits until all are to stop, and then
+	// gives a row for each device.
+	Meets Behaviour = "meets"
 	// Panics panics while it looks.
 	Panics Behaviour = "panics"
 )
@@ -70,6 +73,8 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"stops when it has lost its place", lostPlace},
 		{"looks before it acts again", looksFirst},
 		{"leaves to a person what the device does not show", inconclusive},
+		{"begins with the go and stops with the others", meets},
+		{"begins nothing without the go", noGo},
 		{"contains a panic", containsPanic},
 		{"keeps units apart that run at once", keepsApart},
 	}
@@ -268,6 +273,36 @@ func inconclusive(t *testing.T, f Fixture) {
 	}
 }
 
+func meets(t *testing.T, f Fixture) {
+	stop, ready := make(chan struct{}), make(chan struct{})
+	j := &Recorder{Stops: stop, Go: func(context.Context) error { close(ready); return nil }}
+	done := make(chan jobs.Result, 1)
+	go func() { done <- f.Runner.Run(t.Context(), f.Work(Meets, "a", "a"), j) }()
+	select {
+	case <-ready:
+	case result := <-done:
+		t.Fatalf("it ended without asking for the go: %+v", result)
+	}
+	select {
+	case result := <-done:
+		t.Fatalf("it ended before all were to stop: %+v", result)
+	default:
+	}
+	close(stop)
+	if r := (<-done).Tasks["a"]; (r.State != jobs.Succeeded && r.State != jobs.Unchanged) || len(r.Rows) != 1 {
+		t.Errorf("%+v: want a row, collected after the stop", r)
+	}
+}
+
+func noGo(t *testing.T, f Fixture) {
+	j := &Recorder{Go: func(context.Context) error { return fault.New(fault.Canceled, "unit b was not ready") }}
+	result := f.Runner.Run(t.Context(), f.Work(Meets, "a", "a"), j)
+	wantCanceled(t, result)
+	if n := len(result.Tasks["a"].Rows); n != 0 {
+		t.Errorf("%d rows of what was not to begin", n)
+	}
+}
+
 func containsPanic(t *testing.T, f Fixture) {
 	r := f.Runner.Run(t.Context(), f.Work(Panics, "a", "a"), &Recorder{}).Tasks["a"]
 	if r.State != jobs.Failed || r.Failure == nil || r.Failure.Kind != fault.Internal {
@@ -317,6 +352,10 @@ func rowDevices(t *testing.T, r jobs.TaskResult) (devices []string) {
 type Recorder struct {
 	// Before, when set, is asked before an entry is kept; its error refuses it.
 	Before func(kind jobs.EntryKind, step string) error
+	// Go, when set, answers Ready; otherwise the go is given at once.
+	Go func(ctx context.Context) error
+	// Stops is what Stopped gives.
+	Stops <-chan struct{}
 
 	stepped chan struct{}
 	mu      sync.Mutex
@@ -386,14 +425,19 @@ func (r *Recorder) Note(ctx context.Context, step, detail string) error {
 	return r.keep(ctx, jobs.Entry{Kind: jobs.EntryNote, Step: step, Detail: detail})
 }
 
-// Ready keeps a note and gives the go.
-func (r *Recorder) Ready(ctx context.Context) error { return r.Note(ctx, "ready", "") }
+// Ready keeps a note and does what Go says.
+func (r *Recorder) Ready(ctx context.Context) error {
+	if err := r.Note(ctx, "ready", ""); err != nil || r.Go == nil {
+		return err
+	}
+	return r.Go(ctx)
+}
 
 // Stop keeps a note.
 func (r *Recorder) Stop(ctx context.Context, why string) error { return r.Note(ctx, "stop", why) }
 
-// Stopped is that of a job that is not coordinated.
-func (r *Recorder) Stopped() <-chan struct{} { return nil }
+// Stopped is Stops; nil is that of a job that is not coordinated.
+func (r *Recorder) Stopped() <-chan struct{} { return r.Stops }
 
 // Progress is not kept.
 func (r *Recorder) Progress(string, int64, int64, string) {}

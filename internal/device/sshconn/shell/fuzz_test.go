@@ -149,6 +149,8 @@ func checkPrinted(t *testing.T, values []any) {
 // shellEnv is an operation.Env with one device, whose commands go through a real
 // shell.
 type shellEnv struct {
+	operation.Together
+
 	dev    *device.Device
 	def    *device.Definition
 	sh     device.Shell
