@@ -62,6 +62,7 @@ func start(t *testing.T, dir, inventory string, args ...string) *process {
 	go func() {
 		var all strings.Builder
 		sc := bufio.NewScanner(stderr)
+		sc.Buffer(nil, 64<<20) // a line that does not fit would stop fleetd, not the test
 		for sc.Scan() {
 			all.WriteString(sc.Text() + "\n")
 			select {
