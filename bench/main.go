@@ -57,7 +57,8 @@ func benches() []bench {
 	return []bench{
 		{"cli", "command line path against a bare shell loop", benchCLI},
 		{"waiting", "500 sessions waiting for slow output", benchWaiting},
-		{"report", "the whole fleetctl report against loop, xargs ssh and netmiko", benchReport},
+		{"report", "the whole fleetctl report against a shell loop and xargs ssh", benchReport},
+		{"netmiko", "the whole fleetctl report against netmiko", benchNetmiko},
 		{"parse", "TextFSM against Python TextFSM", benchParse},
 	}
 }
