@@ -51,7 +51,7 @@ type Reader interface {
 // Target is a BMC and the account to read it with.
 type Target struct {
 	Host string
-	// Port is 0 for the protocol's own.
+	// Port is 0 for the protocol's own. Auto, which has several, takes no other.
 	Port     int
 	Username string
 	Password secret.String
@@ -65,13 +65,35 @@ func (t Target) address(port int) string {
 	return net.JoinHostPort(t.Host, strconv.Itoa(port))
 }
 
-// New makes the reader of a protocol.
+// New makes the reader of a protocol. It connects to nothing yet.
 func New(protocol Protocol, target Target, opts Options) (Reader, error) {
 	opts = opts.withDefaults()
+	if _, err := target.TLS.config(); err != nil {
+		return nil, err
+	}
 	switch protocol {
 	case IPMILan:
 		return newLAN(target, opts)
+	case SupermicroWeb:
+		return &supermicroReader{target, opts}, nil
+	case Redfish:
+		return &redfishReader{target, opts}, nil
+	case Auto:
+		return newAuto(target, opts)
 	default:
 		return nil, fault.New(fault.Invalid, "there is no BMC protocol %q", protocol)
 	}
+}
+
+// newAuto prefers IPMI, which alone has the bytes of a record on all boards.
+func newAuto(target Target, opts Options) (Reader, error) {
+	if target.Port != 0 {
+		return nil, fault.New(fault.Invalid, "the BMC %s has port %d, but which protocol is there is not said: set one", target.Host, target.Port)
+	}
+	readers := []Reader{&redfishReader{target, opts}, &supermicroReader{target, opts}}
+	// An account that is too long for IPMI may be right for the others.
+	if lan, err := newLAN(target, opts); err == nil {
+		readers = append([]Reader{lan}, readers...)
+	}
+	return First(readers...), nil
 }

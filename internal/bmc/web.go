@@ -1,0 +1,131 @@
+package bmc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"capfleet/internal/fault"
+)
+
+const (
+	httpPort  = 80
+	httpsPort = 443
+
+	// maxBody bounds a page, in bytes: 65536 records of Supermicro's XML take 8 MB.
+	maxBody = 16 << 20
+	// goodbye is how long the end of a session may take once its context is over.
+	goodbye = 80 * time.Millisecond
+)
+
+// webClient talks to one BMC's web server, for one Read.
+type webClient struct {
+	client  *http.Client
+	base    string // scheme and host, no slash at the end
+	timeout time.Duration
+}
+
+func newWebClient(target Target, opts Options) (*webClient, error) {
+	config, err := target.TLS.config()
+	if err != nil {
+		return nil, err
+	}
+	scheme, port := "https", httpsPort
+	if target.TLS.Plain {
+		scheme, port = "http", httpPort
+	}
+	return &webClient{
+		base:    scheme + "://" + target.address(port),
+		timeout: opts.WebTimeout,
+		client: &http.Client{
+			// No proxy: a BMC is on the management network.
+			Transport: &http.Transport{TLSClientConfig: config, MaxConnsPerHost: 1, MaxResponseHeaderBytes: 64 << 10},
+			// A redirect could take the password elsewhere; nothing here needs one.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+func (c *webClient) close() { c.client.CloseIdleConnections() }
+
+// page is a reply, all of it.
+type page struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// do sends a request and reads the reply, within the time of one request.
+func (c *webClient) do(ctx context.Context, method, path string, header http.Header, form url.Values) (page, error) {
+	bounded, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	request, err := http.NewRequestWithContext(bounded, method, c.base+path, body)
+	if err != nil {
+		return page{}, fault.Wrap(fault.Invalid, "make a request", err)
+	}
+	for key, values := range header {
+		request.Header[key] = values
+	}
+	if form != nil {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	reply, err := c.client.Do(request)
+	if err != nil {
+		return page{}, webError(ctx, method+" "+path, unwrapURL(err))
+	}
+	defer reply.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(reply.Body, maxBody+1))
+	if err != nil {
+		return page{}, cutOff(ctx, method+" "+path, err)
+	}
+	if len(text) > maxBody {
+		return page{}, fault.New(fault.TooLarge, "%s %s: the reply is larger than %d bytes", method, path, maxBody)
+	}
+	return page{reply.StatusCode, reply.Header, text}, nil
+}
+
+func cutOff(ctx context.Context, act string, err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fault.Wrap(fault.Disconnected, act, errors.New("the reply was cut off"))
+	}
+	return webError(ctx, act, err)
+}
+
+// unwrapURL leaves out the method and address, which are said already.
+func unwrapURL(err error) error {
+	if e, is := errors.AsType[*url.Error](err); is {
+		return e.Err
+	}
+	return err
+}
+
+// statusError is a status that is no success.
+func statusError(path string, status int) error {
+	kind := fault.Refused
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		kind = fault.Auth
+	case status == http.StatusNotFound || status == http.StatusMethodNotAllowed || status >= 300 && status < 400:
+		kind = fault.Unsupported
+	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
+		kind = fault.Busy
+	}
+	return &fault.Error{Kind: kind, Stage: "web", Err: fmt.Errorf("%s: status %d", path, status)}
+}
+
+// parting gives a context to end a session with: a moment, where ctx is over.
+func parting(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if ctx.Err() != nil {
+		timeout = goodbye
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
+}
