@@ -43,12 +43,11 @@ func runOnFullDisk(dir string) error {
 	if err != nil {
 		return err
 	}
-	row := `"` + strings.Repeat("x", 4<<20) + `"`
-	running, full := make(chan struct{}), make(chan struct{})
+	running, full := make(chan struct{}), make(chan int64)
 	opts.Runner = runnertest.Func(func(_ context.Context, w jobs.Work, _ jobs.Journal) jobs.Result {
 		close(running)
-		<-full
-		return result(w, succeeds(row))
+		// More than the whole file, which may have grown ahead of what is in it.
+		return result(w, succeeds(`"`+strings.Repeat("x", int(<-full)+1<<20)+`"`))
 	})
 	waits := logged{Handler: slog.DiscardHandler, message: "result could not be stored; trying again", once: &sync.Once{}, seen: make(chan struct{})}
 	opts.Logger = slog.New(waits)
@@ -79,9 +78,9 @@ func runOnFullDisk(dir string) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limited); err != nil {
 		return err
 	}
-	close(full)
+	full <- info.Size()
 	<-waits.seen
-	if _, err := engine.Submit(ctx, wide(20_000)); !fault.Is(err, fault.Storage) {
+	if _, err := engine.Submit(ctx, wide(20_000+int(info.Size()/500))); !fault.Is(err, fault.Storage) {
 		return fmt.Errorf("a job was taken on a full disk: %v", err)
 	}
 	if _, state, err := engine.Job(ctx, job.ID); err != nil || state != jobs.Running {
