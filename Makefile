@@ -26,9 +26,8 @@ deps: ## install the Debian packages that the tests use, where missing
 	scripts/test-deps
 
 .PHONY: test
-test: deps check ## everything once, with the race detector; fuzz targets for 2s each
+test: deps check ## everything once, with the race detector; fuzz targets on their seeds
 	CGO_ENABLED=1 GORACE="atexit_sleep_ms=0" $(GO) test -race -timeout 12m ./...
-	scripts/fuzz 2s
 
 .PHONY: test-quick
 test-quick: ## everything once, without the race detector
@@ -49,6 +48,10 @@ lint: ## golangci-lint with the project's rules (built on first use)
 .PHONY: bench
 bench: deps build ## figures against peers, ours and theirs in turn (docs/benchmarks.md)
 	$(GO) run ./bench
+
+.PHONY: fuzz-quick
+fuzz-quick: ## every fuzz target for a second each
+	scripts/fuzz 1s
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (default 60s)
