@@ -66,9 +66,10 @@ var allowed = map[string][]string{
 	"internal/transcript": {},
 
 	// Captures: no fleet, and only itself below.
-	"internal/pcap":        {},
-	"internal/pcap/layers": {"internal/pcap"},
-	"internal/pcap/info":   {"internal/pcap", "internal/pcap/layers"},
+	"internal/pcap":          {},
+	"internal/pcap/layers":   {"internal/pcap"},
+	"internal/pcap/info":     {"internal/pcap", "internal/pcap/layers"},
+	"internal/pcap/tlshello": {},
 
 	"internal/audit":  {"internal/ledger", "internal/fault"},
 	"internal/ledger": {"internal/fault"},
