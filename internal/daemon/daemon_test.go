@@ -121,6 +121,10 @@ func fleet(t *testing.T, devices int, faults ...string) *sim.Fleet {
 	return f
 }
 
+// promptly bounds what has to end without waiting for a timeout of the program's
+// own, the shortest of which is 15 s; a loaded machine is slow, not that slow.
+const promptly = 10 * time.Second
+
 func TestStartStopAgain(t *testing.T) {
 	t.Parallel()
 	opts := options(t, place(t), "")
@@ -140,7 +144,7 @@ func TestStartStopAgain(t *testing.T) {
 		}
 		began := time.Now()
 		stop()
-		if d := time.Since(began); d > time.Second {
+		if d := time.Since(began); d > promptly {
 			t.Errorf("stopping took %v", d)
 		}
 		if _, err := os.Lstat(opts.Socket); !errors.Is(err, os.ErrNotExist) {
@@ -537,7 +541,7 @@ func TestStopWithWorkRunning(t *testing.T) {
 	}
 	began := time.Now()
 	stop()
-	if d := time.Since(began); d > time.Second {
+	if d := time.Since(began); d > promptly {
 		t.Errorf("stopping took %v", d)
 	}
 	if err := f.Order("lon-probe-01", "none"); err != nil {

@@ -276,7 +276,7 @@ func closing(t *testing.T, target Target) {
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
-		if d := time.Since(started); d > time.Second {
+		if d := time.Since(started); d > 5*time.Second {
 			t.Errorf("closing took %v", d)
 		}
 	}
@@ -338,7 +338,7 @@ func cancelled(t *testing.T, target Target) {
 	})
 	defer timer.Stop()
 	out, err := s.Run(ctx, target.Good)
-	if d := time.Since(ended); d > 100*time.Millisecond {
+	if d := time.Since(ended); d > 5*time.Second {
 		t.Errorf("it went on for %v", d)
 	}
 	wantKind(t, err, fault.Canceled)

@@ -369,13 +369,16 @@ func wantFault(tb testing.TB, err error, kind fault.Kind, stage string, parts ..
 	}
 }
 
-// soon fails the test when f takes longer than limit.
+// soon fails the test when f takes longer than limit, and then some for a machine
+// that is busy with other tests: what it tells apart is ending at once and ending
+// with a timeout, of which the tests have none under 4 s.
 func soon(tb testing.TB, limit time.Duration, what string, f func()) {
 	tb.Helper()
 	start := time.Now()
 	f()
-	if took := time.Since(start); took > limit {
-		tb.Errorf("%s took %v, at most %v", what, took, limit)
+	const busy = 3 * time.Second
+	if took := time.Since(start); took > limit+busy {
+		tb.Errorf("%s took %v, want about %v", what, took, limit)
 	}
 }
 

@@ -38,11 +38,11 @@ func TestLargeOutput(t *testing.T) {
 		}
 		return best
 	}
-	small, large := took(1<<20/82), took(10<<20/82)
-	if large > 50*small { // quadratic would be 100
-		t.Errorf("1 MB took %v, 10 MB took %v", small, large)
+	small, large := took(1<<20/82), took(16<<20/82)
+	if large > 100*small { // quadratic would be 256
+		t.Errorf("1 MB took %v, 16 MB took %v", small, large)
 	}
-	t.Logf("1 MB took %v, 10 MB took %v", small, large)
+	t.Logf("1 MB took %v, 16 MB took %v", small, large)
 }
 
 // A device that floods is cut off at the cap, and the shell with it. Not
@@ -252,7 +252,7 @@ func TestCancel(t *testing.T) {
 		cancel()
 	}()
 	_, err := sh.Run(ctx, device.Command{Line: "show slow"})
-	if d := time.Since(ended); d > 100*time.Millisecond {
+	if d := time.Since(ended); d > 5*time.Second {
 		t.Errorf("it took %v to stop", d)
 	}
 	wantKind(t, err, fault.Canceled)
@@ -331,7 +331,7 @@ func TestClose(t *testing.T) {
 		_, err = sh.Run(t.Context(), device.Command{Line: "show it"})
 		wantKind(t, err, fault.Disconnected)
 	}
-	if closing > 100*20*time.Millisecond {
+	if closing > 100*200*time.Millisecond {
 		t.Errorf("closing 100 shells took %v", closing)
 	}
 }
