@@ -51,8 +51,8 @@ var allowed = map[string][]string{
 	"internal/doctor":   {"internal/report", "internal/parse", "internal/device", "internal/secret", "internal/fault"},
 
 	"internal/operation":            {"internal/device", "internal/fault"},
-	"internal/device":               {"internal/secret", "internal/fault"},
-	"internal/device/inventory":     {"internal/device", "internal/secret", "internal/fault"},
+	"internal/device":               {"internal/hint", "internal/secret", "internal/fault"},
+	"internal/device/inventory":     {"internal/device", "internal/hint", "internal/secret", "internal/fault"},
 	"internal/device/endace":        {"internal/device", "internal/fault"},
 	"internal/device/bigip":         {"internal/device", "internal/fault"},
 	"internal/device/linux":         {"internal/device", "internal/fault"},
@@ -62,7 +62,7 @@ var allowed = map[string][]string{
 	// Event logs of BMCs, which are read while the device is dead.
 	"internal/bmc": {"internal/secret", "internal/fault"},
 
-	"internal/parse":      {"internal/fault", "templates"},
+	"internal/parse":      {"internal/hint", "internal/fault", "templates"},
 	"internal/transcript": {},
 
 	// Captures: no fleet, and only itself below.
@@ -75,6 +75,7 @@ var allowed = map[string][]string{
 	"internal/ledger": {"internal/fault"},
 	"internal/config": {"internal/fault"},
 	"internal/secret": {},
+	"internal/hint":   {},
 	"internal/fault":  {},
 	"internal/sim":    {},
 	"templates":       {},

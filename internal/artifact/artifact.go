@@ -202,17 +202,9 @@ func (s *Store) removeFile(ctx context.Context, act, sha256, by string) error {
 
 func checkDigest(sha string) error {
 	if raw, err := hex.DecodeString(sha); err != nil || len(raw) != 32 || strings.ToLower(sha) != sha {
-		return fault.New(fault.Invalid, "%q is no SHA-256 digest: 64 lower-case hexadecimal digits are expected", clip(sha))
+		return fault.New(fault.Invalid, "%q is no SHA-256 digest: 64 lower-case hexadecimal digits are expected", fault.Clip(sha, 80))
 	}
 	return nil
-}
-
-func clip(s string) string {
-	const limit = 80
-	if len(s) > limit {
-		return s[:limit] + "..."
-	}
-	return s
 }
 
 func notFound(sha string) error {

@@ -17,7 +17,7 @@ func (s *Store) Find(ctx context.Context, prefix string, limit int) ([]Artifact,
 	// Keys are whole bytes: an odd digit at the end is compared by itself.
 	from, err := hex.DecodeString(prefix + strings.Repeat("0", len(prefix)%2))
 	if err != nil || prefix == "" || len(prefix) > 64 || strings.ToLower(prefix) != prefix {
-		return nil, fault.New(fault.Invalid, "%q is not the beginning of a SHA-256 digest: up to 64 lower-case hexadecimal digits are expected", clip(prefix))
+		return nil, fault.New(fault.Invalid, "%q is not the beginning of a SHA-256 digest: up to 64 lower-case hexadecimal digits are expected", fault.Clip(prefix, 80))
 	}
 	out := []Artifact{}
 	err = s.db.View(func(tx *ledger.Tx) error {

@@ -11,7 +11,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"time"
-	"unicode/utf8"
 
 	"capfleet/internal/fault"
 	"capfleet/internal/ledger"
@@ -74,7 +73,7 @@ func Add(tx *ledger.Tx, e Entry) error {
 		e.Result = Done
 	}
 	e.Time = e.Time.UTC().Truncate(time.Millisecond)
-	e.Detail = clip(e.Detail)
+	e.Detail = fault.Clip(e.Detail, maxDetail)
 	value, err := json.Marshal(e)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "write audit entry", err)
@@ -87,17 +86,6 @@ func Add(tx *ledger.Tx, e Entry) error {
 }
 
 func key(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
-
-func clip(s string) string {
-	if len(s) <= maxDetail {
-		return s
-	}
-	cut := maxDetail
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + "..."
-}
 
 // Query chooses entries. Empty fields choose all.
 type Query struct {

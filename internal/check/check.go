@@ -207,8 +207,8 @@ func (r *run) version(ctx context.Context, s device.Session, def *device.Definit
 		r.env.Warn(r.dev, "no version is found in the output of %s", def.Checks.Version)
 		return
 	}
-	r.row.Version = known(clip(m[1]))
-	r.env.Facts(r.dev, operation.Facts{"version": clip(m[1])})
+	r.row.Version = known(fault.Clip(m[1], 80))
+	r.env.Facts(r.dev, operation.Facts{"version": fault.Clip(m[1], 80)})
 }
 
 func (r *run) clock(ctx context.Context, s device.Session, def *device.Definition) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"capfleet/internal/device"
+
+	"capfleet/internal/fault"
 )
 
 // readClock takes the device's time out of what its clock command printed. A
@@ -19,7 +21,7 @@ func readClock(output string, checks device.Checks, timezone string) (time.Time,
 	}
 	m := re.FindStringSubmatch(output)
 	if len(m) < 2 {
-		return time.Time{}, fmt.Errorf("no time is found in %q", clip(output))
+		return time.Time{}, fmt.Errorf("no time is found in %q", fault.Clip(strings.TrimSpace(output), 80))
 	}
 	where := time.UTC
 	if timezone != "" {
@@ -30,13 +32,13 @@ func readClock(output string, checks device.Checks, timezone string) (time.Time,
 	t, err := time.ParseInLocation(checks.ClockLayout, m[1], where)
 	if err != nil {
 		// The error of package time repeats layout and text without bounds.
-		return time.Time{}, fmt.Errorf("%q is no time of the form %q", clip(m[1]), checks.ClockLayout)
+		return time.Time{}, fmt.Errorf("%q is no time of the form %q", fault.Clip(m[1], 80), checks.ClockLayout)
 	}
 	if name, offset := t.Zone(); offset == 0 && strings.Contains(checks.ClockLayout, "MST") && name != "UTC" && name != "GMT" && t.Location() != where {
 		// An abbreviation that is not one of the site's says nothing about its
 		// offset; package time then makes one up, of zero.
 		if timezone == "" {
-			return time.Time{}, fmt.Errorf("the time zone %q is not known: give the device's site its timezone", clip(name))
+			return time.Time{}, fmt.Errorf("the time zone %q is not known: give the device's site its timezone", fault.Clip(name, 80))
 		}
 		t = time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), where)
 	}
@@ -48,14 +50,4 @@ func readClock(output string, checks device.Checks, timezone string) (time.Time,
 		t = t.Add(time.Second / 2)
 	}
 	return t, nil
-}
-
-// clip bounds device text in an error.
-func clip(s string) string {
-	const limit = 80
-	s = strings.TrimSpace(s)
-	if len(s) > limit {
-		return strings.ToValidUTF8(s[:limit], "") + "..."
-	}
-	return s
 }

@@ -110,7 +110,7 @@ func (o *command) run(ctx context.Context, env operation.Env, dev *device.Device
 	if !s.Unsafe {
 		// The list in force may have changed since the job was made.
 		if err := permitOn(s, session.Definition()); err != nil {
-			return fault.Wrap(fault.Denied, "run "+clip(s.Command)+" on "+dev.Name, err)
+			return fault.Wrap(fault.Denied, "run "+fault.Clip(s.Command, 60)+" on "+dev.Name, err)
 		}
 	}
 	out, err := session.Run(ctx, device.Command{Line: s.Command, Mode: s.Mode, Timeout: s.timeout()})
@@ -144,9 +144,9 @@ func failed(ctx context.Context, env operation.Env, dev *device.Device, s Spec, 
 	if named := fault.StageOf(cause); named != "" {
 		stage = named
 	}
-	f := &fault.Error{Kind: fault.KindOf(cause), Act: "run " + clip(s.Command), Device: dev.Name, Stage: stage, Err: cause}
+	f := &fault.Error{Kind: fault.KindOf(cause), Act: "run " + fault.Clip(s.Command, 60), Device: dev.Name, Stage: stage, Err: cause}
 	if stage == "parse" {
-		f.Act = "read the output of " + clip(s.Command)
+		f.Act = "read the output of " + fault.Clip(s.Command, 60)
 	}
 	if out.Text == "" || ctx.Err() != nil {
 		return f

@@ -118,7 +118,7 @@ func (o *command) permit(s Spec, devices []*device.Device) error {
 		if err := permitOn(s, def); err != nil {
 			var f *fault.Error
 			if errors.As(err, &f) {
-				f.Act = fmt.Sprintf("run %q on %s (%s)", clip(s.Command), platform, some(byPlatform[platform]))
+				f.Act = fmt.Sprintf("run %q on %s (%s)", fault.Clip(s.Command, 60), platform, some(byPlatform[platform]))
 			}
 			return err
 		}
@@ -137,7 +137,7 @@ func permitOn(s Spec, def *device.Definition) error {
 		if len(modes) == 0 {
 			return fault.New(fault.Invalid, "there are no modes on this platform")
 		}
-		return fault.New(fault.Invalid, "there is no mode %q (known: %s)", clip(s.Mode), strings.Join(modes, ", "))
+		return fault.New(fault.Invalid, "there is no mode %q (known: %s)", fault.Clip(s.Mode, 60), strings.Join(modes, ", "))
 	}
 	if s.Unsafe {
 		return nil
@@ -175,12 +175,4 @@ func some(devices []*device.Device) string {
 		out += fmt.Sprintf(" and %d more", more)
 	}
 	return out
-}
-
-func clip(s string) string {
-	const limit = 60
-	if len(s) > limit {
-		return strings.ToValidUTF8(s[:limit], "") + "..."
-	}
-	return s
 }

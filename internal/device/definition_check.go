@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"capfleet/internal/hint"
 )
 
 // Transports of a definition.
@@ -90,11 +92,11 @@ func (c checker) structKeys(n *yaml.Node, t reflect.Type, path []any) error {
 		key, value := n.Content[i], n.Content[i+1]
 		ft, ok := fields[key.Value]
 		if !ok {
-			hint := "known: " + strings.Join(known, ", ")
-			if near := nearest(key.Value, known); near != "" {
-				hint = "did you mean " + near + "?"
+			help := "known: " + strings.Join(known, ", ")
+			if near, ok := hint.Nearest(key.Value, slices.Values(known)); ok {
+				help = "did you mean " + near + "?"
 			}
-			return fmt.Errorf("%s:%d:%d: unknown key %.80q (%s)", c.source, key.Line, key.Column, key.Value, hint)
+			return fmt.Errorf("%s:%d:%d: unknown key %.80q (%s)", c.source, key.Line, key.Column, key.Value, help)
 		}
 		if err := c.keys(value, ft, with(path, key.Value)); err != nil {
 			return err

@@ -194,36 +194,6 @@ func pathText(path []any) string {
 	return b.String()
 }
 
-// nearest gives the known word that a typing mistake most likely meant, or "".
-func nearest(word string, known []string) string {
-	best, bestDist := "", 3
-	for _, k := range known {
-		if d := editDistance(word, k); d < bestDist {
-			best, bestDist = k, d
-		}
-	}
-	return best
-}
-
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		prev := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := prev
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			prev, row[j] = row[j], min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
 // modeIndex gives the place of a mode by its name, or -1.
 func (s *ShellDefinition) modeIndex(name string) int {
 	return slices.IndexFunc(s.Modes, func(m Mode) bool { return m.Name == name })

@@ -83,7 +83,7 @@ var validCase = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
 func checkName(name string) error {
 	if !validName.MatchString(name) {
-		return &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("%q is no name of a template", clip(name)), Next: "write platform/template, such as endace_osm/filesystem"}
+		return &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("%q is no name of a template", fault.Clip(name, 80)), Next: "write platform/template, such as endace_osm/filesystem"}
 	}
 	return nil
 }
@@ -163,7 +163,7 @@ func (s *Store) check(ctx context.Context, c Change, was Template) (Saved, error
 func tryOwn(ctx context.Context, t *parse.Template, sample *Sample) (int, error) {
 	switch {
 	case !validCase.MatchString(sample.Case):
-		return 0, fault.New(fault.Invalid, "%q is no name of a sample: letters, digits, _ and - are expected", clip(sample.Case))
+		return 0, fault.New(fault.Invalid, "%q is no name of a sample: letters, digits, _ and - are expected", fault.Clip(sample.Case, 80))
 	case len(sample.Raw) > maxSample:
 		return 0, fault.New(fault.TooLarge, "the sample is larger than %d bytes", maxSample)
 	}
@@ -286,14 +286,6 @@ func ignoreMissing(err error) error {
 func digest(text []byte) string {
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
-}
-
-func clip(s string) string {
-	const limit = 80
-	if len(s) > limit {
-		return strings.ToValidUTF8(s[:limit], "") + "..."
-	}
-	return s
 }
 
 // sameText compares texts without regard to how their lines end.

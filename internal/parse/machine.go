@@ -30,7 +30,7 @@ type LineError struct {
 
 // Error quotes the line, shortened.
 func (e *LineError) Error() string {
-	s := fmt.Sprintf("line %d does not match: %q", e.Line, clip(e.Text))
+	s := fmt.Sprintf("line %d does not match: %q", e.Line, fault.Clip(e.Text, 200))
 	if e.Message != "" {
 		s += ": " + e.Message
 	}

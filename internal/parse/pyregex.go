@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"capfleet/internal/fault"
 )
 
 // patternError says why an expression cannot be used and what to write instead.
@@ -198,7 +200,7 @@ func (t *translator) brace() *patternError {
 	}
 	for _, n := range []string{low, high} {
 		if v, err := strconv.Atoi(n); n != "" && (err != nil || v > maxRepeat) {
-			return &patternError{fmt.Sprintf("a repeat of more than %d times, {%s}, is not available", maxRepeat, clip(body)), "write + or *, or a smaller number"}
+			return &patternError{fmt.Sprintf("a repeat of more than %d times, {%s}, is not available", maxRepeat, fault.Clip(body, 200)), "write + or *, or a smaller number"}
 		}
 	}
 	quantifier := "{" + low + "," + high + "}"
@@ -283,7 +285,7 @@ func (t *translator) flags() *patternError {
 	scoped := t.in[t.pos+end] == ':'
 	on, off, _ := strings.Cut(flags, "-")
 	if strings.Trim(on, "imsu") != "" || strings.Trim(off, "ims") != "" || on+off == "" || !scoped && off != "" {
-		return &patternError{fmt.Sprintf("(?%s is not available", clip(flags)), "only the flag i is of use on a single line: (?i) or (?i:...)"}
+		return &patternError{fmt.Sprintf("(?%s is not available", fault.Clip(flags, 200)), "only the flag i is of use on a single line: (?i) or (?i:...)"}
 	}
 	t.pos += end + 1
 	if !scoped {

@@ -2,11 +2,15 @@ package parse
 
 import (
 	"fmt"
+	"iter"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"capfleet/internal/fault"
+	"capfleet/internal/hint"
 )
 
 // maxNameLength is Python TextFSM's limit for names of values and states.
@@ -190,7 +194,7 @@ func (s *source) checkStateName(state stateSource) *Finding {
 	}
 	switch {
 	case !stateName.MatchString(state.name):
-		return fail("use letters, digits and _; rules are indented by two spaces", "%q cannot name a state", clip(state.name))
+		return fail("use letters, digits and _; rules are indented by two spaces", "%q cannot name a state", fault.Clip(state.name, 200))
 	case len(state.name) > maxNameLength:
 		return fail("shorten it", "the name of state %s is longer than %d characters", state.name, maxNameLength)
 	case slices.Contains(lineOperators, state.name), slices.Contains(recordOperators, state.name):
@@ -263,7 +267,7 @@ func substitute(match string, values []valueSource) (string, []string, *patternE
 		}
 		at := slices.IndexFunc(values, func(v valueSource) bool { return v.name == name })
 		if at < 0 {
-			return "", nil, &patternError{fmt.Sprintf("no Value is called %q", name), "declare it, or correct the name" + nearest(name, values)}
+			return "", nil, &patternError{fmt.Sprintf("no Value is called %q", name), "declare it, or correct the name" + hint.DidYouMean(name, names(values))}
 		}
 		if slices.Contains(used, name) {
 			return "", nil, &patternError{fmt.Sprintf("Value %s is used twice in one rule", name), "declare a second Value for the second place"}
@@ -274,39 +278,15 @@ func substitute(match string, values []valueSource) (string, []string, *patternE
 	}
 }
 
-// nearest gives `; did you mean "Name"?` where a declared name differs in letter
-// case or by one or two letters only.
-func nearest(name string, values []valueSource) string {
-	best, distance := "", 3
-	for _, v := range values {
-		if d := editDistance(strings.ToLower(name), strings.ToLower(v.name)); d < distance {
-			best, distance = v.name, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			change := diagonal
-			if a[i-1] != b[j-1] {
-				change++
+// names gives the names of declared Values.
+func names(values []valueSource) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, v := range values {
+			if !yield(v.name) {
+				return
 			}
-			diagonal = row[j]
-			row[j] = min(change, row[j]+1, row[j-1]+1)
 		}
 	}
-	return row[len(b)]
 }
 
 // isComment follows Python's expression ^\s*#.
@@ -323,17 +303,4 @@ func isSpace(r rune) bool {
 		return r == 0x85 || r == 0xa0
 	}
 	return r == 0x1680 || r >= 0x2000 && r <= 0x200a || r == 0x2028 || r == 0x2029 || r == 0x202f || r == 0x205f || r == 0x3000
-}
-
-// clip shortens text for a message.
-func clip(s string) string {
-	const most = 200
-	if len(s) <= most {
-		return s
-	}
-	cut := most
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + "..."
 }

@@ -319,7 +319,7 @@ func readAction(expression string, r ruleSource) (out gotextfsm.TextFSMRule, per
 	case strings.Contains(expression, "__DOUBLE_OPENBR__"), strings.Contains(expression, "__DOUBLE_CLOSEBR__"), err == nil && out.Regex != expression:
 		return out, &patternError{"the expression holds a mark that gotextfsm uses itself", "leave out words such as __DOUBLE_OPENBR__"}
 	case err != nil:
-		return out, &patternError{fmt.Sprintf("the action %q cannot be read", "->"+clip(r.action)), form}
+		return out, &patternError{fmt.Sprintf("the action %q cannot be read", "->"+fault.Clip(r.action, 200)), form}
 	}
 	return out, nil
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"capfleet/internal/fault"
 )
 
 // Figures are computed in exact decimals: 1819.6 GB is 1819600000000 bytes and not
@@ -17,11 +19,11 @@ var number = regexp.MustCompile(`^-?[0-9]{1,30}(?:\.[0-9]{1,30})?$`)
 
 func parseNumber(s string) (*big.Rat, error) {
 	if !number.MatchString(s) {
-		return nil, fmt.Errorf("%q is not a number", clip(s))
+		return nil, fmt.Errorf("%q is not a number", fault.Clip(s, 80))
 	}
 	r, ok := new(big.Rat).SetString(s)
 	if !ok {
-		return nil, fmt.Errorf("%q is not a number", clip(s))
+		return nil, fmt.Errorf("%q is not a number", fault.Clip(s, 80))
 	}
 	return r, nil
 }
@@ -42,7 +44,7 @@ func parseUnit(s string) (*big.Int, error) {
 	case s == "bytes" || s == "byte" || s == "Bytes":
 		return big.NewInt(1), nil
 	case !ok:
-		return nil, fmt.Errorf("%q is not a unit of size (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB ...)", clip(s))
+		return nil, fmt.Errorf("%q is not a unit of size (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB ...)", fault.Clip(s, 80))
 	case prefix == "":
 		return big.NewInt(1), nil
 	}
@@ -55,7 +57,7 @@ func parseUnit(s string) (*big.Int, error) {
 	}
 	power := slices.Index([]string{"", "K", "M", "G", "T", "P", "E"}, letter)
 	if power < 1 {
-		return nil, fmt.Errorf("%q is not a unit of size (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB ...)", clip(s))
+		return nil, fmt.Errorf("%q is not a unit of size (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB ...)", fault.Clip(s, 80))
 	}
 	return new(big.Int).Exp(big.NewInt(base), big.NewInt(int64(power)), nil), nil
 }
@@ -87,7 +89,7 @@ func whole(r *big.Rat) (int64, error) {
 func parsePercent(s string) (float64, error) {
 	r, err := parseNumber(strings.TrimSpace(strings.TrimSuffix(s, "%")))
 	if err != nil {
-		return 0, fmt.Errorf("%q is not a percentage", clip(s))
+		return 0, fmt.Errorf("%q is not a percentage", fault.Clip(s, 80))
 	}
 	f, _ := r.Float64()
 	return f, nil
@@ -127,7 +129,7 @@ var token = regexp.MustCompile(`^(?:[0-9]+(?::[0-9]{2}){2}(?:\.[0-9]+)?|[0-9]+(?
 // Units go from the large to the small, each once. A bare number is refused: its
 // unit would be a guess.
 func parseSeconds(s string) (int64, error) {
-	bad := fmt.Errorf("%q is not a duration (such as 12d 04:11:00 or 292 hours)", clip(s))
+	bad := fmt.Errorf("%q is not a duration (such as 12d 04:11:00 or 292 hours)", fault.Clip(s, 80))
 	rest := strings.TrimSpace(s)
 	if rest == "" || len(rest) > 100 {
 		return 0, bad
@@ -147,7 +149,7 @@ func parseSeconds(s string) (int64, error) {
 		rest = strings.TrimLeft(rest[len(part):], " ,")
 	}
 	if !total.IsInt64() {
-		return 0, fmt.Errorf("%q is out of range", clip(s))
+		return 0, fmt.Errorf("%q is out of range", fault.Clip(s, 80))
 	}
 	return total.Int64(), nil
 }
@@ -174,11 +176,4 @@ func partSeconds(part string) (seconds *big.Int, unit int64, ok bool) {
 	}
 	amount.Mul(amount, new(big.Rat).SetInt64(unit))
 	return new(big.Int).Quo(amount.Num(), amount.Denom()), unit, true
-}
-
-func clip(s string) string {
-	if len(s) > 80 {
-		return strings.ToValidUTF8(s[:80], "") + "..."
-	}
-	return s
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"capfleet/internal/parse"
+
+	"capfleet/internal/fault"
 )
 
 // kind is what a column holds, and so how its text is read.
@@ -177,7 +179,7 @@ func (r *reading) size(name string) *int64 {
 	unit := units[0]
 	if unit == "" {
 		if r.layout.assumedUnit == "" {
-			r.fail(name, fmt.Errorf("%q has no unit, and the layout assumes none", clip(t[0])))
+			r.fail(name, fmt.Errorf("%q has no unit, and the layout assumes none", fault.Clip(t[0], 80)))
 			return nil
 		}
 		unit, r.assumed = r.layout.assumedUnit, true
@@ -202,7 +204,7 @@ func (r *reading) integer(name string) *int64 {
 	return convert(r, name, func(s string) (int64, error) {
 		n, err := strconv.ParseInt(s, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("%q is not a whole number", clip(s))
+			return 0, fmt.Errorf("%q is not a whole number", fault.Clip(s, 80))
 		}
 		return n, nil
 	})
@@ -216,7 +218,7 @@ func (r *reading) boolean(name string) *bool {
 		case "false", "no":
 			return false, nil
 		}
-		return false, fmt.Errorf("%q is neither yes nor no", clip(s))
+		return false, fmt.Errorf("%q is neither yes nor no", fault.Clip(s, 80))
 	})
 }
 

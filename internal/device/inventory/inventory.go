@@ -11,6 +11,7 @@ import (
 
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
+	"capfleet/internal/hint"
 )
 
 // maxFile bounds an inventory file; 100,000 devices are about 20 MB.
@@ -127,5 +128,5 @@ func (inv *Inventory) Device(name string) (*device.Device, error) {
 	if d, ok := inv.byName[name]; ok {
 		return d, nil
 	}
-	return nil, fault.New(fault.NotFound, "no device is called %s%s", quote(name), didYouMean(name, inv.names()))
+	return nil, fault.New(fault.NotFound, "no device is called %s%s", quote(name), hint.DidYouMean(name, inv.names()))
 }

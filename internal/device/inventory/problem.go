@@ -6,6 +6,8 @@ import (
 	"iter"
 	"slices"
 	"strings"
+
+	"capfleet/internal/hint"
 )
 
 // maxProblems bounds how many errors of one file are told. A file with more is
@@ -69,7 +71,7 @@ func (p *problems) add(at place, format string, args ...any) *found {
 
 // near has the problem end in the candidate nearest to what was written.
 func (f *found) near(written string, candidates iter.Seq[string]) {
-	f.suggest = func() string { return didYouMean(written, candidates) }
+	f.suggest = func() string { return hint.DidYouMean(written, candidates) }
 }
 
 // err gives what was collected as an error, or nil.

@@ -14,6 +14,7 @@ import (
 
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
+	"capfleet/internal/hint"
 )
 
 // Bounds of a selection, which comes from outside the process.
@@ -116,7 +117,7 @@ func (inv *Inventory) missing(patterns []string) error {
 		if isGlob(p) {
 			lines = append(lines, "no device matches "+quote(p))
 		} else {
-			lines = append(lines, "no device is called "+quote(p)+didYouMean(p, inv.names()))
+			lines = append(lines, "no device is called "+quote(p)+hint.DidYouMean(p, inv.names()))
 		}
 	}
 	if more := len(patterns) - shown; more > 0 {
@@ -261,14 +262,14 @@ func (v vocabulary) check(r labels.Requirement) error {
 	key := r.Key()
 	values, known := v[key]
 	if !known {
-		hint := didYouMean(key, maps.Keys(v))
-		if r.Operator() == selection.DoesNotExist && hint == "" {
+		near := hint.DidYouMean(key, maps.Keys(v))
+		if r.Operator() == selection.DoesNotExist && near == "" {
 			return nil
 		}
-		if hint == "" {
-			hint = fmt.Sprintf(" (in use: %s)", list(slices.Sorted(maps.Keys(v))))
+		if near == "" {
+			near = fmt.Sprintf(" (in use: %s)", list(slices.Sorted(maps.Keys(v))))
 		}
-		return fmt.Errorf("no device has a label %s%s", quote(key), hint)
+		return fmt.Errorf("no device has a label %s%s", quote(key), near)
 	}
 	if !slices.Contains(virtualKeys(), key) {
 		return nil
@@ -278,11 +279,11 @@ func (v vocabulary) check(r labels.Requirement) error {
 	}
 	for _, value := range slices.Sorted(slices.Values(r.ValuesUnsorted())) {
 		if !values[value] {
-			hint := didYouMean(value, maps.Keys(values))
-			if hint == "" && len(values) > 0 {
-				hint = fmt.Sprintf(" (known: %s)", list(slices.Sorted(maps.Keys(values))))
+			near := hint.DidYouMean(value, maps.Keys(values))
+			if near == "" && len(values) > 0 {
+				near = fmt.Sprintf(" (known: %s)", list(slices.Sorted(maps.Keys(values))))
 			}
-			return fmt.Errorf("there is no %s %s%s", key, quote(value), hint)
+			return fmt.Errorf("there is no %s %s%s", key, quote(value), near)
 		}
 	}
 	return nil
@@ -296,7 +297,7 @@ func (v vocabulary) hint(requirements []labels.Requirement) string {
 		}
 		for _, value := range r.ValuesUnsorted() {
 			if known := v[r.Key()]; len(known) > 0 && !known[value] {
-				if near, ok := nearest(value, maps.Keys(known)); ok {
+				if near, ok := hint.Nearest(value, maps.Keys(known)); ok {
 					return fmt.Sprintf("; no device has %s=%s, did you mean %s=%s?", r.Key(), value, r.Key(), near)
 				}
 			}

@@ -8,6 +8,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/api/validate/content"
+
+	"capfleet/internal/hint"
 )
 
 // settings reads a mapping that has settings and nothing else.
@@ -168,7 +170,7 @@ func (s *schema) bmcSettings(n *yaml.Node, what string, withAddress bool, into *
 		case "protocol":
 			if protocols := bmcProtocols(); !slices.Contains(protocols, t.value) {
 				s.add(t.at, "%s: unknown protocol %s (known: %s)%s", what, quote(t.value),
-					strings.Join(protocols, ", "), didYouMean(t.value, slices.Values(protocols)))
+					strings.Join(protocols, ", "), hint.DidYouMean(t.value, slices.Values(protocols)))
 				return
 			}
 			into.attrs[attrBMCProtocol] = t

@@ -14,6 +14,8 @@ import (
 	goccy "github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
 	"go.yaml.in/yaml/v3"
+
+	"capfleet/internal/hint"
 )
 
 // text is a scalar of the file, as written, and where it stands.
@@ -213,7 +215,7 @@ func (d *decoder) mapping(n *yaml.Node, what string, allowed []string, each func
 		}
 		seen[key.value] = key.at.line
 		if allowed != nil && !slices.Contains(allowed, key.value) {
-			hint := didYouMean(key.value, slices.Values(allowed))
+			hint := hint.DidYouMean(key.value, slices.Values(allowed))
 			if hint == "" {
 				hint = " (known: " + strings.Join(allowed, ", ") + ")"
 			}

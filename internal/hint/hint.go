@@ -1,4 +1,6 @@
-package inventory
+// Package hint finds what a typing mistake most likely meant. The caller's list
+// of what exists is authoritative; a hint is only ever words in an error.
+package hint
 
 import (
 	"iter"
@@ -6,27 +8,31 @@ import (
 	"strings"
 )
 
-// didYouMean gives `; did you mean "x"?` for the candidate that is nearest to
+// longest bounds what is compared, in bytes: the cost grows with the product of
+// two lengths, and no name of ours is longer.
+const longest = 253
+
+// DidYouMean gives `; did you mean "x"?` for the candidate that is nearest to
 // what was written, or nothing where none is near enough to be a likely slip.
-func didYouMean(written string, candidates iter.Seq[string]) string {
-	if best, ok := nearest(written, candidates); ok {
+func DidYouMean(written string, candidates iter.Seq[string]) string {
+	if best, ok := Nearest(written, candidates); ok {
 		return "; did you mean " + strconv.Quote(best) + "?"
 	}
 	return ""
 }
 
-// nearest gives the candidate with the smallest edit distance to written, the
+// Nearest gives the candidate with the smallest edit distance to written, the
 // alphabetically first where several are equally near. A third of the letters
 // may differ, at most three: beyond that a suggestion is a guess.
-func nearest(written string, candidates iter.Seq[string]) (string, bool) {
-	if len(written) == 0 || len(written) > maxName {
+func Nearest(written string, candidates iter.Seq[string]) (string, bool) {
+	if len(written) == 0 || len(written) > longest {
 		return "", false
 	}
 	want := strings.ToLower(written)
 	limit := min(max(1, len(want)/3), 3)
 	best, found := "", false
 	for c := range candidates {
-		if len(c) > maxName || len(c) > len(want)+limit || len(c) < len(want)-limit {
+		if len(c) > longest || len(c) > len(want)+limit || len(c) < len(want)-limit {
 			continue
 		}
 		d := distance(want, strings.ToLower(c))
