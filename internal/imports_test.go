@@ -84,6 +84,7 @@ var allowed = map[string][]string{
 // support lists packages that only tests and benchmarks import; they may import
 // anything, and no shipped package may import them.
 var support = []string{
+	"internal/childtest",
 	"internal/bmc/bmctest",
 	"internal/device/sshconn/sshdtest",
 	"internal/device/drivertest",

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"capfleet/internal/childtest"
 	"capfleet/internal/jobs"
 	"capfleet/internal/jobs/runnertest"
 	"capfleet/internal/ledger"
@@ -113,7 +114,7 @@ func TestKill(t *testing.T) {
 	submitted := make(map[string]jobs.Job)
 	events := make(map[uint64]jobs.Event)
 	for range 20 {
-		child := started(t, "kill", dir)
+		child := childtest.Command(t, "kill", dir)
 		var stderr bytes.Buffer
 		child.Stderr = &stderr
 		out, err := child.StdoutPipe()

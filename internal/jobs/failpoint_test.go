@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"capfleet/internal/childtest"
 	"capfleet/internal/jobs"
 )
 
@@ -22,7 +23,7 @@ func TestKilledAtEachCommit(t *testing.T) {
 	for _, point := range []string{"commit begins", "commit done"} {
 		for n := 1; ; n++ {
 			dir := tempDir(t)
-			child := started(t, "story", dir)
+			child := childtest.Command(t, "story", dir)
 			child.Env = append(child.Env, fmt.Sprintf("FLEETD_FAILPOINT=%s:%d", point, n))
 			out, err := child.CombinedOutput()
 			killed := child.ProcessState.ExitCode() == -1
@@ -30,7 +31,7 @@ func TestKilledAtEachCommit(t *testing.T) {
 				t.Fatalf("%s %d: %v\n%s", point, n, err, out)
 			}
 			if killed {
-				again := started(t, "story", dir)
+				again := childtest.Command(t, "story", dir)
 				if out, err := again.CombinedOutput(); err != nil {
 					t.Fatalf("after %s %d: %v\n%s", point, n, err, out)
 				}

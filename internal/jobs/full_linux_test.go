@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"capfleet/internal/childtest"
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
 	"capfleet/internal/jobs/runnertest"
@@ -103,7 +104,7 @@ func runOnFullDisk(dir string) error {
 
 func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
-	if out, err := started(t, "full", dir).CombinedOutput(); err != nil {
+	if out, err := childtest.Command(t, "full", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	db, opts, err := openDir(dir)

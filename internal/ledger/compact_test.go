@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"capfleet/internal/childtest"
 	"capfleet/internal/fault"
 	"capfleet/internal/ledger"
 )
@@ -154,7 +155,7 @@ func TestKilledWhileCompacting(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			path, before := grown(t)
-			child := startedAs(t, "compact", path+"|"+point)
+			child := childtest.Command(t, "compact", path+"|"+point)
 			if out, err := child.CombinedOutput(); child.ProcessState.ExitCode() != -1 {
 				t.Fatalf("%v\n%s", err, out)
 			}

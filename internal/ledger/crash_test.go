@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"capfleet/internal/childtest"
 	"capfleet/internal/ledger"
 )
 
@@ -65,7 +66,7 @@ func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	acknowledged := make(map[string]bool)
 	for round := range 20 {
-		child := startedAs(t, "write", path)
+		child := childtest.Command(t, "write", path)
 		child.Stderr = os.Stderr
 		out, err := child.StdoutPipe()
 		if err != nil {

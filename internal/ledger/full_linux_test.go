@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"capfleet/internal/childtest"
 	"capfleet/internal/fault"
 	"capfleet/internal/ledger"
 )
@@ -54,7 +55,7 @@ func writeUntilFull(path string) error {
 
 func TestDiskFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	child := startedAs(t, "full", path)
+	child := childtest.Command(t, "full", path)
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
