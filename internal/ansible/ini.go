@@ -15,8 +15,8 @@ func readINI(src string) (*Inventory, error) {
 	inv := newInventory()
 	section, kind := ungrouped, "hosts"
 	number := 0
-	fail := func(format string, args ...any) (*Inventory, error) {
-		return nil, fault.New(fault.Invalid, "line %d: %s", number, fmt.Sprintf(format, args...))
+	fail := func(format string, args ...any) error {
+		return fault.New(fault.Invalid, "line %d: %s", number, fmt.Sprintf(format, args...))
 	}
 	for line := range strings.Lines(src) {
 		number++
@@ -27,14 +27,14 @@ func readINI(src string) (*Inventory, error) {
 		if line[0] == '[' {
 			name, rest, ok := strings.Cut(line[1:], "]")
 			if rest = strings.TrimSpace(rest); !ok || name == "" || rest != "" && rest[0] != '#' && rest[0] != ';' {
-				return fail("%s is no section", strconv.Quote(line))
+				return nil, fail("%s is no section", strconv.Quote(line))
 			}
 			section, kind, _ = strings.Cut(name, ":")
 			if kind == "" {
 				kind = "hosts"
 			}
 			if kind != "hosts" && kind != "vars" && kind != "children" {
-				return fail("a section is [group], [group:vars] or [group:children], not %s", strconv.Quote(name))
+				return nil, fail("a section is [group], [group:vars] or [group:children], not %s", strconv.Quote(name))
 			}
 			inv.group(section)
 			continue
@@ -44,19 +44,19 @@ func readINI(src string) (*Inventory, error) {
 		case "vars":
 			name, text, ok := strings.Cut(line, "=")
 			if !ok {
-				return fail("%s is no variable: name=value is expected", strconv.Quote(line))
+				return nil, fail("%s is no variable: name=value is expected", strconv.Quote(line))
 			}
 			g.vars[strings.TrimSpace(name)] = value{text: unquote(strings.TrimSpace(text))}
 		case "children":
 			words, err := words(line)
 			if err != nil || len(words) != 1 {
-				return fail("the name of one group is expected")
+				return nil, fail("the name of one group is expected")
 			}
 			inv.group(words[0])
 			g.addChild(words[0])
 		default:
 			if err := inv.hostLine(g, line); err != nil {
-				return fail("%v", err)
+				return nil, fail("%v", err)
 			}
 		}
 	}

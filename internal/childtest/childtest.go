@@ -42,7 +42,7 @@ func Main(parts map[string]func(arg string) error) {
 // test ends and ends by itself when the test's process does, however that dies.
 func Command(t *testing.T, part, arg string) *exec.Cmd {
 	t.Helper()
-	child := exec.CommandContext(t.Context(), os.Args[0], arg)
+	child := exec.CommandContext(t.Context(), os.Args[0], arg) //nolint:gosec // the binary that runs now
 	child.Env = append(os.Environ(), environment+"="+part)
 	if _, err := child.StdinPipe(); err != nil {
 		t.Fatal(err)

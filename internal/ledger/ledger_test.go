@@ -138,8 +138,8 @@ func TestFailureTouchesNobodyElse(t *testing.T) {
 		wg.Go(func() {
 			err := db.Update(context.Background(), func(tx *ledger.Tx) error {
 				_ = spoil(tx)
-				var none map[string]int
-				none["x"]++
+				var none []int
+				_ = none[len(none)]
 				return nil
 			})
 			if !fault.Is(err, fault.Internal) {

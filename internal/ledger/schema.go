@@ -12,11 +12,12 @@ import (
 )
 
 // The file says what it is in a namespace of its own.
+const metaNamespace Namespace = "ledger"
+
 const (
-	metaNamespace Namespace = "ledger"
-	metaFormat              = "format" // its value is formatName
-	metaSchema              = "schema" // 8 bytes, big endian
-	formatName              = "capfleet ledger"
+	metaFormat = "format" // its value is formatName
+	metaSchema = "schema" // 8 bytes, big endian
+	formatName = "capfleet ledger"
 	// firstSchema is the schema of a file to which no migration was applied.
 	firstSchema = 1
 )

@@ -116,7 +116,7 @@ func (c *Client) stream(ctx context.Context, job string, after uint64) (*stream,
 		header.Set("Last-Event-ID", strconv.FormatUint(after, 10))
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	resp, err := c.do(ctx, http.MethodGet, route, nil, header)
+	resp, err := c.do(ctx, http.MethodGet, route, nil, header) //nolint:bodyclose // the stream closes it
 	if err != nil {
 		cancel()
 		return nil, err
