@@ -99,4 +99,12 @@ type BMC struct {
 	Port        int         `json:"port,omitempty"`
 	Protocol    string      `json:"protocol"` // auto, supermicro_web, ipmi_lan, redfish
 	Credentials Credentials `json:"credentials"`
+	// TLSPins are SHA-256 fingerprints of the certificates that its web server may
+	// show, 64 hexadecimal digits in capitals.
+	TLSPins []string `json:"tls_pins,omitempty"`
+	// PlainHTTP sends the password in the clear: its web server has no TLS.
+	PlainHTTP bool `json:"plain_http,omitempty"`
+	// KnownBMCs is the absolute path of the file of certificates that were pinned
+	// by `device trust --bmc`. It need not exist.
+	KnownBMCs string `json:"known_bmcs"`
 }

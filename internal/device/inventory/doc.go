@@ -25,7 +25,10 @@
 //
 // SETTINGS are platform, site, credentials, jump, labels, ssh (max_sessions,
 // connect_timeout, command_timeout, keepalive, legacy_algorithms) and bmc
-// (protocol, credentials; in a device also address).
+// (protocol, credentials, plain_http; in a device also address and tls_pins, a
+// list of SHA-256 fingerprints of certificates). An address of a BMC with a port
+// needs a protocol other than auto. plain_http: true is the only way to a password
+// sent without TLS.
 //
 // SECRET says where a secret is, in one of these ways:
 //

@@ -141,6 +141,9 @@ func TestEachMistake(t *testing.T) {
 		"bmc protocol":         {"    site: lon", "    bmc: {address: 192.0.2.9, protocol: redfihs, credentials: default}", []string{`13:41: device "lon-probe-01": bmc: unknown protocol "redfihs" (known: auto, supermicro_web, ipmi_lan, redfish); did you mean "redfish"?`}},
 		"bmc credentials":      {"    site: lon", "    bmc: {address: 192.0.2.9}", []string{`13:10: device "lon-probe-01": bmc: credentials are missing; a device's own are never sent to its BMC`}},
 		"bmc without password": {"    site: lon", "    bmc: {address: 192.0.2.9, credentials: key}", []string{`13:10: device "lon-probe-01": bmc: credentials "key" have no password, which every BMC needs`}},
+		"bmc pin":              {"    site: lon", "    bmc: {address: 192.0.2.9, credentials: default, tls_pins: [ab12]}", []string{`13:64: device "lon-probe-01": bmc: tls_pins: "ab12" is no SHA-256 fingerprint of a certificate: 64 hexadecimal digits, with or without colons`}},
+		"bmc port":             {"    site: lon", "    bmc: {address: 192.0.2.9:8443, credentials: default}", []string{`13:10: device "lon-probe-01": bmc: the address has a port, so protocol must say what is there (supermicro_web, ipmi_lan or redfish)`}},
+		"bmc in the clear":     {"    site: lon", "    bmc: {address: 192.0.2.9, credentials: default, plain_http: yes}", []string{`13:65: device "lon-probe-01": bmc: plain_http is true or false, not "yes"`}},
 		"bmc address":          {"    site: lon", "    bmc: {credentials: default}", []string{`13:10: device "lon-probe-01": bmc: address is missing`}},
 
 		"username":             {"username: fleet,", `username: "fl eet",`, []string{`5:23: credentials "default": username holds a space or a control character`}},

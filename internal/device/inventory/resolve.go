@@ -3,6 +3,7 @@ package inventory
 import (
 	"cmp"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,9 @@ import (
 	"capfleet/internal/device"
 	"capfleet/internal/secret"
 )
+
+// knownBMCs is the file of pinned certificates of BMCs, beside known_hosts.
+const knownBMCs = "known_bmcs"
 
 // maxHops bounds a chain of jump hosts.
 const maxHops = 8
@@ -216,7 +220,7 @@ func (r *resolver) device(e *entry) *device.Device {
 	d.SSH = sshSettings(get)
 	r.jumps[d.Name] = r.jump(e, get(attrJump), what, d.Credentials)
 	if e.bmc != nil {
-		d.BMC = r.bmc(e, what, get(attrBMCProtocol), get(attrBMCCredentials))
+		d.BMC = r.bmc(e, what, get)
 	}
 	return d
 }
@@ -307,19 +311,30 @@ func sshSettings(get func(attr) text) device.SSH {
 	return out
 }
 
-func (r *resolver) bmc(e *entry, what string, protocol, creds text) *device.BMC {
+func (r *resolver) bmc(e *entry, what string, get func(attr) text) *device.BMC {
+	creds := get(attrBMCCredentials)
 	if !creds.set {
 		r.add(e.bmc.at, "%s: bmc: credentials are missing; a device's own are never sent to its BMC", what)
 	}
 	if c, ok := r.file.credentials[creds.value]; ok && c.password == (secret.Ref{}) {
 		r.add(e.bmc.at, "%s: bmc: credentials %s have no password, which every BMC needs", what, quote(creds.value))
 	}
-	return &device.BMC{
+	out := &device.BMC{
 		Host:        e.bmc.host,
 		Port:        e.bmc.port,
-		Protocol:    cmp.Or(protocol.value, "auto"),
+		Protocol:    cmp.Or(get(attrBMCProtocol).value, bmcAuto),
 		Credentials: r.creds[creds.value],
+		TLSPins:     e.bmc.pins,
+		PlainHTTP:   get(attrBMCPlainHTTP).value == "true",
+		KnownBMCs:   filepath.Join(filepath.Dir(r.hosts), knownBMCs),
 	}
+	if out.Protocol == bmcAuto && out.Port != 0 {
+		r.add(e.bmc.at, "%s: bmc: the address has a port, so protocol must say what is there (supermicro_web, ipmi_lan or redfish)", what)
+	}
+	if out.PlainHTTP && len(out.TLSPins) > 0 {
+		r.add(e.bmc.at, "%s: bmc: tls_pins have no meaning with plain_http, which sends the password without TLS", what)
+	}
+	return out
 }
 
 // jump gives the jump host in force. A device does not inherit itself.

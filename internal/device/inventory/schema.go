@@ -39,12 +39,13 @@ const (
 	attrLegacyAlgorithms
 	attrBMCProtocol
 	attrBMCCredentials
+	attrBMCPlainHTTP
 	attrCount
 )
 
 func (a attr) String() string {
 	return [...]string{"platform", "site", "credentials", "jump", "ssh.max_sessions", "ssh.connect_timeout",
-		"ssh.command_timeout", "ssh.keepalive", "ssh.legacy_algorithms", "bmc.protocol", "bmc.credentials"}[a]
+		"ssh.command_timeout", "ssh.keepalive", "ssh.legacy_algorithms", "bmc.protocol", "bmc.credentials", "bmc.plain_http"}[a]
 }
 
 // The file as it is written, each value with its place.
@@ -91,6 +92,7 @@ type (
 		at   place
 		host string
 		port int
+		pins []string
 	}
 )
 

@@ -1,6 +1,8 @@
 package inventory
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,14 +151,24 @@ func (s *schema) duration(n *yaml.Node, what string, lowest, highest time.Durati
 	return ""
 }
 
-// bmcSettings reads a BMC's block; only a device's own has an address.
-func (s *schema) bmcSettings(n *yaml.Node, what string, withAddress bool, into *settings) *bmc {
-	keys := []string{"protocol", "credentials"}
-	if withAddress {
-		keys = append(keys, "address")
+// bmcSettings reads a BMC's block; only a device's own has an address and pins.
+func (s *schema) bmcSettings(n *yaml.Node, what string, own bool, into *settings) *bmc {
+	keys := []string{"protocol", "credentials", "plain_http"}
+	if own {
+		keys = append(keys, "address", "tls_pins")
 	}
 	out := &bmc{at: placeOfNode(n)}
 	if !s.mapping(n, what, keys, func(key text, v *yaml.Node) {
+		switch key.value {
+		case "tls_pins":
+			out.pins = s.pins(v, what+": tls_pins")
+			return
+		case "plain_http":
+			if t := (text{value: s.flag(v, what+": plain_http"), at: placeOfNode(v), set: true}); t.value != "" {
+				into.attrs[attrBMCPlainHTTP] = t
+			}
+			return
+		}
 		t, ok := s.scalar(v, what+": "+key.value)
 		if !ok {
 			return
@@ -180,10 +192,28 @@ func (s *schema) bmcSettings(n *yaml.Node, what string, withAddress bool, into *
 	}) {
 		return nil
 	}
-	if withAddress && !hasKey(n, "address") {
+	if own && !hasKey(n, "address") {
 		s.add(out.at, "%s: address is missing", what)
 	}
 	return out
 }
 
-func bmcProtocols() []string { return []string{"auto", "supermicro_web", "ipmi_lan", "redfish"} }
+// pins reads fingerprints of certificates, as OpenSSL prints them with colons or
+// as 64 digits without.
+func (s *schema) pins(n *yaml.Node, what string) []string {
+	var out []string
+	for _, t := range s.words(n, what) {
+		digits := strings.ToUpper(strings.ReplaceAll(t.value, ":", ""))
+		if sum, err := hex.DecodeString(digits); err != nil || len(sum) != sha256.Size {
+			s.add(t.at, "%s: %s is no SHA-256 fingerprint of a certificate: 64 hexadecimal digits, with or without colons", what, quote(t.value))
+			continue
+		}
+		out = append(out, digits)
+	}
+	return out
+}
+
+// bmcAuto is the protocol of a BMC for which nobody names one.
+const bmcAuto = "auto"
+
+func bmcProtocols() []string { return []string{bmcAuto, "supermicro_web", "ipmi_lan", "redfish"} }
