@@ -38,6 +38,8 @@ func (p *bigipPersonality) furnish(d *device) map[string]string {
 	}
 }
 
+func (p *bigipPersonality) settings(*device) map[string]string { return nil }
+
 func (p *bigipPersonality) live(d *device, path string) []byte { return procFile(d, path) }
 
 func (p *bigipPersonality) kernel(*device) kernel {

@@ -39,6 +39,10 @@ type device struct {
 	halted    bool
 	stopLoop  context.CancelFunc // of reboot_loop
 	holder    *osmCLI            // the session in configuration mode
+
+	power      context.Context //nolint:containedctx // from one power-on to the next power-off; nil while off
+	powerOff   context.CancelFunc
+	installing bool
 }
 
 // personality is how the devices of one platform talk.
@@ -52,6 +56,8 @@ type personality interface {
 	// furnish lists the files that a device has from the start, by absolute path;
 	// a path ending in "/" is a directory.
 	furnish(d *device) map[string]string
+	// settings are what a new device is configured with.
+	settings(d *device) map[string]string
 	// live gives the content of a file that changes by itself, or nil.
 	live(d *device, path string) []byte
 	// home is the directory in which a user's sessions start.
@@ -92,6 +98,8 @@ func (d *device) powerOn() error {
 			d.st.BootTime = time.Now().Add(-time.Hour - time.Duration(r.Int64N(int64(90*24*time.Hour)))).UTC().Truncate(time.Millisecond)
 			d.st.FailoverSince = d.st.BootTime.Add(3 * time.Minute)
 			d.st.Standby = d.haPeer != "" && d.name > d.haPeer
+			d.st.Running = d.persona.settings(d)
+			d.st.Saved = maps.Clone(d.st.Running)
 		}
 		finish = d.st.Booting
 	})
@@ -127,6 +135,9 @@ func (d *device) bind() error {
 		return l.Close()
 	}
 	d.listener, d.accepting, d.port = l, accepting, addr.Port
+	if d.power == nil {
+		d.power, d.powerOff = context.WithCancel(d.fleet.ctx)
+	}
 	d.fleet.claimPort(d, d.port)
 	d.fleet.store.change(func() { d.st.Port = d.port })
 	return nil
@@ -160,6 +171,10 @@ func (d *device) settle() {
 		}
 		clear(d.conns)
 		d.holder = nil
+		if d.power != nil {
+			d.powerOff()
+			d.power = nil
+		}
 	case d.listener == nil:
 		if d.bind() != nil {
 			d.fleet.spawn(d.rebind)
@@ -213,7 +228,7 @@ func (d *device) halt() {
 // obey puts one order in force.
 func (d *device) obey(o order) error {
 	if o.entry.event != nil && !o.clear {
-		return o.entry.event(d)
+		return o.entry.event(d, o.arg)
 	}
 	var set func(*faults)
 	if !o.clear {
@@ -298,7 +313,11 @@ func (d *device) reboot(reason string) error {
 		return ErrNotRunning
 	}
 	d.booting = true
+	captured := d.isCapturing()
 	d.note(eventReload, "reason=%q", reason)
+	if captured {
+		d.note(eventCaptureStop, "reason=reload")
+	}
 	d.fleet.store.change(func() {
 		d.st.Booting = true
 		d.st.Running = maps.Clone(d.st.Saved)
@@ -311,6 +330,11 @@ func (d *device) boot() {
 	if pause(d.fleet.ctx, d.ordered.Load().bootTime) != nil {
 		return // the next run finishes the boot
 	}
+	for d.ordered.Load().change.neverReturns {
+		if pause(d.fleet.ctx, 10*time.Millisecond) != nil {
+			return // as above
+		}
+	}
 	d.finishBoot()
 	d.mu.Lock()
 	d.booting = false
@@ -322,9 +346,18 @@ func (d *device) boot() {
 func (d *device) finishBoot() {
 	var left bool
 	var boots int
+	change := &d.ordered.Load().change
 	d.fleet.store.change(func() {
-		left = d.st.Maintenance
-		d.st.Maintenance, d.st.Booting = false, false
+		left = d.st.Maintenance && !change.inMaintenance
+		d.st.Maintenance, d.st.Booting = change.inMaintenance, false
+		d.st.CaptureDown, d.st.CaptureStopped = change.noCapture, time.Time{}
+		if change.unchanged && d.st.Unbooted {
+			d.st.Packages = d.st.PackagesBefore
+		}
+		d.st.PackagesBefore, d.st.Unbooted = nil, false
+		if change.noConfig {
+			d.st.Running, d.st.Saved = nil, nil
+		}
 		d.st.BootTime = time.Now().UTC()
 		d.st.Boots++
 		boots = d.st.Boots
@@ -334,6 +367,9 @@ func (d *device) finishBoot() {
 		d.note(eventMaintenanceOff, "by=boot")
 	}
 	d.note(eventBoot, "boots=%d", boots)
+	if d.isCapturing() {
+		d.note(eventCaptureStart, "reason=boot")
+	}
 }
 
 // note writes the journal.

@@ -90,16 +90,17 @@ type faults struct {
 	versioned      bool
 	configPrompt   string
 	ansi           bool
-	confirmReload  bool
 	syncState      string
 	bootTime       time.Duration
 	installTime    time.Duration
 	disturbsOutput bool // whether a report's output passes the slow way
+
+	change changeFaults
 }
 
 // defaultFaults are a healthy device of the poorest variant.
 func defaultFaults() faults {
-	return faults{units: unitsNone, configPrompt: "config", bootTime: 2 * time.Second, installTime: time.Second}
+	return faults{units: unitsNone, configPrompt: "config", bootTime: 2 * time.Second, installTime: time.Second, change: healthyChange()}
 }
 
 // entry is one line of the catalogue.
@@ -109,11 +110,15 @@ type entry struct {
 	// set parses the argument; what it returns puts the order in force.
 	set func(arg string) (func(*faults), error)
 	// event happens at once instead.
-	event func(d *device) error
+	event func(d *device, arg string) error
 }
 
 // catalogue is the one list of orders.
 func catalogue() []entry {
+	return slices.Concat(generalCatalogue(), changeCatalogue())
+}
+
+func generalCatalogue() []entry {
 	return []entry{
 		fault("down", "", "is powered off: refuses connections and cuts those it has", flag(func(f *faults) { f.down = true })),
 		fault("mute", "", "accepts connections and never says a word (also called unreachable)",
@@ -150,16 +155,15 @@ func catalogue() []entry {
 			choice(func(f *faults, s string) { f.versioned = s == "versioned" }, "plain", "versioned")).on(platformOSm),
 		variant("config_prompt", "=config|configuration", "the word in the prompt of configuration mode",
 			choice(func(f *faults, s string) { f.configPrompt = s }, "config", "configuration")).on(platformOSm),
-		variant("reload_prompt", "=none|confirm", "whether reload asks before it acts",
-			choice(func(f *faults, s string) { f.confirmReload = s == "confirm" }, "none", "confirm")).on(platformOSm),
-		variant("install_time", "=DURATION", "how long package install takes (1s)", duration(time.Second, func(f *faults, d time.Duration) { f.installTime = d })).on(platformOSm),
+		variant("install_time", "=DURATION", "how long an installation takes (1s)", duration(time.Second, func(f *faults, d time.Duration) { f.installTime = d })),
 		variant("ansi", "", "puts escape sequences around its prompts", flag(func(f *faults) { f.ansi = true })),
 		variant("boot_time", "=DURATION", "how long a boot takes (2s)", duration(2*time.Second, func(f *faults, d time.Duration) { f.bootTime = d })),
 		variant("sync", "=STATE", "the configuration sync state that prompts and show cm sync-status give",
 			choice(func(f *faults, s string) { f.syncState = s }, "In Sync", "Changes Pending", "Disconnected", "Awaiting Initial Sync", "Sync Failure", "Standalone")).on(platformBigIP),
 
-		event("reboot", "", "reboots now; what was not saved is lost", func(d *device) error { return d.reboot("ordered") }),
-		event("failover", platformBigIP, "hands the active role to the other member of the pair, or takes it", func(d *device) error { return d.swapRoles("ordered") }),
+		event("reboot", "", "reboots now; what was not saved is lost", func(d *device, _ string) error { return d.reboot("ordered") }),
+		event("failover", "", "hands the active role to the other member of the pair, or takes it",
+			func(d *device, _ string) error { return d.swapRoles("ordered") }).on(platformBigIP),
 	}
 }
 
@@ -176,8 +180,8 @@ func variant(name, arg, text string, set setter) entry {
 	return entry{FaultInfo: FaultInfo{Name: name, Argument: arg, Kind: kindVariant, Description: text}, set: set}
 }
 
-func event(name, platform, text string, do func(*device) error) entry {
-	return entry{FaultInfo: FaultInfo{Name: name, Kind: kindEvent, Platform: platform, Description: text}, event: do}
+func event(name, arg, text string, do func(*device, string) error) entry {
+	return entry{FaultInfo: FaultInfo{Name: name, Argument: arg, Kind: kindEvent, Description: text}, event: do}
 }
 
 func (e entry) alias(names ...string) entry { e.aliases = names; return e }

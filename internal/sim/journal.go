@@ -1,10 +1,14 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -22,6 +26,8 @@ const (
 	eventReload         = "reload"
 	eventBoot           = "boot"
 	eventFailover       = "failover"
+	eventCaptureStart   = "capture_start"
+	eventCaptureStop    = "capture_stop"
 )
 
 // JournalEntry is one line of journal.jsonl: what a device truly did, whatever
@@ -47,7 +53,9 @@ func openJournal(path string, log *slog.Logger) (*journal, error) {
 	return &journal{log: log, f: f}, nil
 }
 
-// add appends one entry, whole, in the order in which things happened.
+// add appends one entry, whole, in the order in which things happened. What
+// changes a device is on the disk when add returns: no kill of anybody may make
+// an installation unhappened.
 func (j *journal) add(device, event, detail string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -55,9 +63,57 @@ func (j *journal) add(device, event, detail string) {
 	if err == nil {
 		_, err = j.f.Write(append(line, '\n'))
 	}
+	if err == nil && event != eventLogin {
+		err = j.f.Sync()
+	}
 	if err != nil {
 		j.log.Error("simulator journal not written", "device", device, "event", event, "err", err)
 	}
+}
+
+// ReadJournal reads the journal of the fleet in dir, running or not, from its
+// first entry to the last whole one.
+func ReadJournal(dir string) ([]JournalEntry, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, journalFile))
+	if err != nil {
+		return nil, fmt.Errorf("simulator journal: %w", err)
+	}
+	var entries []JournalEntry
+	for line := range bytes.Lines(raw) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // being written
+		}
+		var e JournalEntry
+		if err := json.Unmarshal(line, &e); err != nil {
+			return nil, fmt.Errorf("simulator journal: line %d: %w", len(entries)+1, err)
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// Value gives the value of one key of the entry's detail, unquoted.
+func (e JournalEntry) Value(key string) string {
+	for rest := e.Detail; rest != ""; {
+		name, after, found := strings.Cut(rest, "=")
+		if !found {
+			return ""
+		}
+		value := after
+		if quoted, err := strconv.QuotedPrefix(after); err == nil {
+			value, rest = quoted, strings.TrimPrefix(after[len(quoted):], " ")
+		} else {
+			value, rest, _ = strings.Cut(after, " ")
+		}
+		if name != key {
+			continue
+		}
+		if plain, err := strconv.Unquote(value); err == nil {
+			return plain
+		}
+		return value
+	}
+	return ""
 }
 
 func (j *journal) close() error { return j.f.Close() }

@@ -40,6 +40,8 @@ BUG_REPORT_URL="https://bugs.debian.org/"
 	}
 }
 
+func (p *linuxPersonality) settings(*device) map[string]string { return nil }
+
 func (p *linuxPersonality) live(d *device, path string) []byte { return procFile(d, path) }
 
 // procFile gives the files of /proc by which a boot can be told from another.

@@ -49,9 +49,9 @@ func (f *Fleet) parseOrder(text string) (order, error) {
 		}
 	}
 	switch {
-	case e.event != nil && hasArg:
+	case e.event != nil && hasArg && e.Argument == "":
 		return order{}, fmt.Errorf("%w: %s takes no argument", ErrInvalid, e.Name)
-	case e.event == nil && !hasArg && strings.HasPrefix(e.Argument, "="):
+	case !hasArg && strings.HasPrefix(e.Argument, "="):
 		return order{}, fmt.Errorf("%w: write %s%s", ErrInvalid, e.Name, e.Argument)
 	case e.event == nil:
 		// Parsed again for each device: some orders count, and each device counts

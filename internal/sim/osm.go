@@ -24,7 +24,23 @@ func (p *osmPersonality) furnish(*device) map[string]string {
 	return map[string]string{packageDir + "/": "", "/var/log/": "", "/config/": ""}
 }
 
+func (p *osmPersonality) settings(d *device) map[string]string {
+	return map[string]string{"ntp server": "192.0.2.123", "logging": "192.0.2.5", "snmp-server location": d.site}
+}
+
 func (p *osmPersonality) live(*device, string) []byte { return nil }
+
+// statfs answers from the same figures as show files system.
+func (p *osmPersonality) statfs(d *device, name string) (total, free int64) {
+	parts := figuresOf(d).partitions
+	best := parts[len(parts)-1]
+	for _, f := range parts {
+		if name == f.name || strings.HasPrefix(name, f.name+"/") {
+			best = f
+		}
+	}
+	return int64(best.total) * 1e8, int64(best.total-best.used) * 1e8
+}
 
 // exec refuses: this family runs nothing but its command line, and that needs a
 // shell session.
@@ -125,6 +141,9 @@ func (c *osmCLI) run(ctx context.Context, words []string) {
 		return
 	}
 	cmd, args, err := c.p.root.find(words, c.mode)
+	if cmd != nil && cmd.path == captureCommand && c.s.dev.ordered.Load().change.capture == captureNone {
+		err = errUnrecognized
+	}
 	switch {
 	case errors.Is(err, errUnrecognized):
 		c.unrecognized(line)

@@ -3,12 +3,10 @@ package sim
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // osmCommand is one command. What follows its words are its arguments.
@@ -130,10 +128,7 @@ func report(path string, mode osmMode, help string, text func(c *osmCLI) string)
 
 func osmCommandList() []osmCommand {
 	configure := func(ctx context.Context, c *osmCLI) { c.enterConfig(ctx) }
-	save := func(_ context.Context, c *osmCLI) {
-		c.s.dev.saveConfig(c.s.user)
-		c.t.printf("Saving configuration file ... Done!\n")
-	}
+	save := func(_ context.Context, c *osmCLI) { c.save() }
 	return []osmCommand{
 		simple("enable", osmStandard, "Enter enable mode", func(ctx context.Context, c *osmCLI) { c.enable(ctx) }),
 		simple("disable", osmEnable, "Leave enable mode", func(_ context.Context, c *osmCLI) { c.leaveConfig(); c.mode = osmStandard }),
@@ -160,6 +155,9 @@ func osmCommandList() []osmCommand {
 		report("show files system", osmEnable, "File systems", func(c *osmCLI) string { return osmFileSystems(c.s.dev) }),
 		report("show erfstream rotation-file", osmEnable, "Rotation files", func(c *osmCLI) string { return osmRotationFiles(c.s.dev) }),
 		report("show packages", osmEnable, "Installed packages", func(c *osmCLI) string { return osmPackages(c.s.dev) }),
+		report(captureCommand, osmEnable, "Capture", osmCapture),
+		report("show raid status", osmEnable, "RAID arrays", func(c *osmCLI) string { return osmRAID(c.s.dev) }),
+		report("show raid disk health", osmEnable, "Health of disks", func(c *osmCLI) string { return osmDisks(c.s.dev) }),
 		report("show running-config", osmEnable, "Configuration in force", func(c *osmCLI) string { return osmRunningConfig(c.s.dev) }),
 
 		{path: "hostname", mode: osmConfig, args: 1, help: "Set the host name", run: func(_ context.Context, c *osmCLI, args []string) {
@@ -188,7 +186,7 @@ func osmCommandList() []osmCommand {
 		{path: "package install", mode: osmConfig, args: 1, help: "Install an uploaded package", run: func(_ context.Context, c *osmCLI, args []string) {
 			c.install(args[0])
 		}},
-		simple("reload", osmEnable, "Reboot", func(ctx context.Context, c *osmCLI) { c.reload(ctx, c.s.dev.ordered.Load().confirmReload) }),
+		simple("reload", osmEnable, "Reboot", func(ctx context.Context, c *osmCLI) { c.reload(ctx, true) }),
 		simple("reload noconfirm", osmEnable, "Reboot without a question", func(ctx context.Context, c *osmCLI) { c.reload(ctx, false) }),
 	}
 }
@@ -211,74 +209,4 @@ func terminalWidth(_ context.Context, c *osmCLI, args []string) {
 		return
 	}
 	c.s.cols.Store(int32(n))
-}
-
-// maintenance stops the probe's services. Only a reboot leads out of it.
-func (c *osmCLI) maintenance() {
-	d := c.s.dev
-	entered := false
-	d.fleet.store.change(func() {
-		entered = !d.st.Maintenance
-		d.st.Maintenance = true
-	})
-	if entered {
-		d.note(eventMaintenanceOn, "user=%s", c.s.user)
-	}
-}
-
-// install installs NAME.end from the upload directory. It is then listed under
-// its name without the version suffix.
-func (c *osmCLI) install(name string) {
-	d := c.s.dev
-	if !d.state().Maintenance {
-		c.t.printf("%% Packages can be installed in maintenance mode only.\n")
-		return
-	}
-	info, err := d.files.stat(packageDir+"/"+name+".end", true)
-	if strings.Contains(name, "/") || errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
-		c.t.printf("%% Package \"%s\" not found.\n", name)
-		return
-	}
-	if err != nil {
-		c.t.printf("%% Package \"%s\" cannot be read.\n", name)
-		return
-	}
-	c.t.printf("Installing package %s ...\n", name)
-	if c.t.Flush() != nil {
-		return
-	}
-	// An installation goes on when the session that asked for it is gone, but not
-	// over a loss of power.
-	if pause(d.fleet.ctx, d.ordered.Load().installTime) != nil || !d.isUp() {
-		return
-	}
-	base, version := splitPackage(name)
-	d.fleet.store.change(func() {
-		d.st.Packages = append(slices.DeleteFunc(d.st.Packages, func(p installed) bool { return p.Name == base }),
-			installed{Name: base, Version: version, At: time.Now().UTC()})
-	})
-	d.note(eventInstall, "package=%s user=%s", name, c.s.user)
-	c.t.printf("Package %s installed.\n", name)
-}
-
-// splitPackage takes "-v2" off a package's name.
-func splitPackage(name string) (base, version string) {
-	m := regexp.MustCompile(`^(.+)-(v[0-9][0-9.]*)$`).FindStringSubmatch(name)
-	if m == nil {
-		return name, ""
-	}
-	return m[1], m[2]
-}
-
-func (c *osmCLI) reload(ctx context.Context, ask bool) {
-	if ask {
-		answer, err := c.t.ask(ctx, "Confirm reload? (yes/no) ", false)
-		if err != nil || !strings.EqualFold(answer, "yes") {
-			c.t.printf("%% Reload canceled.\n")
-			return
-		}
-	}
-	if err := c.s.dev.reboot("user=" + c.s.user); err != nil {
-		c.t.printf("%% %v.\n", err)
-	}
 }

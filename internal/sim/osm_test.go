@@ -220,7 +220,7 @@ func TestOSmInstall(t *testing.T) {
 		t.Errorf("the variant lists %q", got)
 	}
 	for _, want := range []string{`"event":"upload","detail":"path=\"/endace/packages/` + hotfix + `.end\" bytes=14 state=complete user=fleet"`,
-		`"event":"install","detail":"package=` + hotfix + ` user=fleet"`} {
+		`"event":"install","detail":"package=` + hotfix + ` user=fleet result=ok"`} {
 		if got := journal(t, f); !strings.Contains(got, want) {
 			t.Errorf("journal lacks %s:\n%s", want, got)
 		}

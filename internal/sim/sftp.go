@@ -7,7 +7,9 @@ import (
 	"math"
 	"os"
 	"path"
+	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/pkg/sftp"
 )
@@ -50,6 +52,7 @@ type sftpFiles struct{ s *session }
 var (
 	_ sftp.OpenFileWriter       = (*sftpFiles)(nil)
 	_ sftp.PosixRenameFileCmder = (*sftpFiles)(nil)
+	_ sftp.StatVFSFileCmder     = (*sftpFiles)(nil)
 	_ sftp.LstatFileLister      = (*sftpFiles)(nil)
 	_ sftp.ReadlinkFileLister   = (*sftpFiles)(nil)
 	_ sftp.NameLookupFileLister = (*sftpFiles)(nil)
@@ -95,9 +98,13 @@ func (h *sftpFiles) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
 			flag |= bit
 		}
 	}
+	before, _ := h.tree().stat(r.Filepath, true) // nil: there is none
 	f, err := h.tree().openFile(r.Filepath, flag, 0o644)
 	if err != nil {
 		return nil, err
+	}
+	if p.Trunc && before != nil {
+		h.s.dev.ordered.Load().change.takeSpace(-before.Size())
 	}
 	return &upload{File: f, s: h.s, path: r.Filepath}, nil
 }
@@ -108,6 +115,37 @@ type upload struct {
 	s      *session
 	path   string
 	failed atomic.Bool
+
+	mu      sync.Mutex // requests of one session are served side by side
+	arrived int64      // bytes, in this session
+}
+
+// WriteAt takes one request's data, with the faults of uploads.
+func (u *upload) WriteAt(p []byte, off int64) (int, error) {
+	f := &u.s.dev.ordered.Load().change
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err := pause(u.s.ctx, f.pace(len(p))); err != nil {
+		return 0, err
+	}
+	info, err := u.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if grown := off + int64(len(p)) - info.Size(); grown > 0 && !f.takeSpace(grown) {
+		return 0, &fs.PathError{Op: "write", Path: u.path, Err: syscall.ENOSPC}
+	}
+	if f.corrupt && off == 0 && len(p) > 0 {
+		p = append([]byte{p[0] ^ 0xff}, p[1:]...)
+	}
+	n, err := u.File.WriteAt(p, off)
+	u.arrived += int64(n)
+	if c := f.uploadCut; err == nil && c != nil && u.arrived >= c.after && takeOne(&c.left) {
+		u.failed.Store(true)
+		u.s.conn.cut()
+		return n, errCut
+	}
+	return n, err
 }
 
 // TransferError is called when the session ends with the file open.
@@ -149,6 +187,7 @@ func (h *sftpFiles) Filecmd(r *sftp.Request) error {
 		if info.IsDir() != (r.Method == "Rmdir") {
 			return sftp.ErrSSHFxFailure
 		}
+		h.s.dev.ordered.Load().change.takeSpace(-info.Size())
 		return root.Remove(name)
 	case "Mkdir":
 		return root.Mkdir(name, 0o755)
@@ -191,6 +230,32 @@ func (h *sftpFiles) setstat(root *os.Root, name string, r *sftp.Request) error {
 		errs = append(errs, root.Chtimes(name, attrs.AccessTime(), attrs.ModTime()))
 	}
 	return errors.Join(errs...)
+}
+
+// statfs is a personality's figures of the file system that a path is on.
+func (d *device) statfs(name string) (total, free int64) {
+	switch p := d.persona.(type) {
+	case mounted:
+		if m, ok := holding(p.mounts(d), name); ok {
+			return m.size << 10, m.avail << 10
+		}
+	case *osmPersonality:
+		return p.statfs(d, name)
+	}
+	return 1 << 30, 1 << 29
+}
+
+// StatVFS gives the room in the file system of a path, as OpenSSH does.
+func (h *sftpFiles) StatVFS(r *sftp.Request) (*sftp.StatVFS, error) {
+	if _, err := h.tree().stat(r.Filepath, true); err != nil {
+		return nil, err
+	}
+	const block = 4096
+	total, free := h.s.dev.statfs(path.Clean(r.Filepath))
+	free = h.s.dev.ordered.Load().change.free(free)
+	blocks, left := uint64(max(0, total))/block, uint64(max(0, free))/block
+	return &sftp.StatVFS{Bsize: block, Frsize: block, Blocks: blocks, Bfree: left, Bavail: left,
+		Files: 1 << 20, Ffree: 1 << 19, Favail: 1 << 19, Namemax: 255}, nil
 }
 
 // listing is a directory or a single entry.

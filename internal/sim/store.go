@@ -44,8 +44,12 @@ type deviceState struct {
 	Saved   map[string]string `json:"saved,omitempty"`
 
 	// OSm.
-	Maintenance bool        `json:"maintenance,omitempty"`
-	Packages    []installed `json:"packages,omitempty"`
+	Maintenance    bool        `json:"maintenance,omitempty"`
+	Packages       []installed `json:"packages,omitempty"`
+	PackagesBefore []installed `json:"packages_before,omitempty"` // the installations of this run
+	Unbooted       bool        `json:"unbooted,omitempty"`        // there were some
+	CaptureDown    bool        `json:"capture_down,omitempty"`    // although not in maintenance mode
+	CaptureStopped time.Time   `json:"capture_stopped,omitzero"`  // in this run
 
 	// BIG-IP.
 	Standby       bool      `json:"standby,omitempty"`
