@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"internal/cli/output": {},
 	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
 	"internal/daemon": {
-		"internal/api", "internal/metrics", "internal/jobs", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
+		"internal/api", "internal/metrics", "internal/jobs", "internal/rollout", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
 		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/override", "internal/doctor", "internal/audit",
 		"internal/device/...", "internal/secret", "internal/fault",
 	},
@@ -34,7 +34,8 @@ var allowed = map[string][]string{
 	"internal/api":        {"internal/fault"},
 	"internal/api/client": {"internal/api", "internal/fault"},
 	"internal/runner":     {"internal/jobs", "internal/operation", "internal/artifact", "internal/device", "internal/fault"},
-	"internal/jobs":       {"internal/audit", "internal/ledger", "internal/fault"},
+	"internal/jobs":       {"internal/rollout", "internal/audit", "internal/ledger", "internal/fault"},
+	"internal/rollout":    {"internal/fault"},
 	"internal/artifact":   {"internal/audit", "internal/ledger", "internal/fault"},
 
 	// Operations: alike, and blind to each other and to the queue.
@@ -70,6 +71,7 @@ var allowed = map[string][]string{
 	"internal/pcap/layers":   {"internal/pcap"},
 	"internal/pcap/info":     {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/tlshello": {},
+	"internal/pcap/merge":    {"internal/pcap"},
 
 	"internal/audit":  {"internal/ledger", "internal/fault"},
 	"internal/ledger": {"internal/fault"},
@@ -108,6 +110,7 @@ var owners = map[string][]string{
 	"k8s.io/apimachinery":              {"internal/device/inventory"},
 	"filippo.io/age":                   {"internal/secret"},
 	"github.com/bougou/go-ipmi":        {"internal/bmc"},
+	"github.com/netresearch/go-cron":   {"internal/schedule"},
 }
 
 type listed struct {

@@ -37,6 +37,11 @@ const (
 	HostKeyPin     Action = "host_key.pin"
 	ArtifactAdd    Action = "artifact.add"
 	ArtifactRemove Action = "artifact.remove"
+
+	ScheduleAdd     Action = "schedule.add"
+	ScheduleRemove  Action = "schedule.remove"
+	ScheduleApprove Action = "schedule.approve"
+	ScheduleRun     Action = "schedule.run" // by hand, beside its times
 )
 
 // Result says how far it came.
