@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"internal/daemon": {
 		"internal/api", "internal/metrics", "internal/jobs", "internal/rollout", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
 		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/override", "internal/doctor", "internal/audit",
+		"internal/schedule", "internal/history", "internal/notify",
 		"internal/device/...", "internal/secret", "internal/fault",
 	},
 	"internal/metrics":    {"internal/jobs", "internal/ledger", "internal/device", "internal/fault"},
@@ -36,6 +37,9 @@ var allowed = map[string][]string{
 	"internal/runner":     {"internal/jobs", "internal/operation", "internal/artifact", "internal/device", "internal/fault"},
 	"internal/jobs":       {"internal/rollout", "internal/audit", "internal/ledger", "internal/fault"},
 	"internal/rollout":    {"internal/fault"},
+	"internal/schedule":   {"internal/audit", "internal/ledger", "internal/fault"},
+	"internal/history":    {"internal/ledger", "internal/fault"},
+	"internal/notify":     {"internal/cli/output", "internal/ledger", "internal/secret", "internal/fault"},
 	"internal/artifact":   {"internal/audit", "internal/ledger", "internal/fault"},
 
 	// Operations: alike, and blind to each other and to the queue.
