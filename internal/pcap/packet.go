@@ -38,6 +38,20 @@ func (t Timestamp) Since(u Timestamp) float64 {
 	return float64(t.Sec-u.Sec) + (float64(t.Nanos)-float64(u.Nanos))/nanosPerSecond
 }
 
+// Add gives the timestamp d later.
+func (t Timestamp) Add(d time.Duration) Timestamp {
+	nanos := int64(t.Nanos) + int64(d%time.Second)
+	t.Sec += int64(d / time.Second)
+	switch {
+	case nanos < 0:
+		t.Sec, nanos = t.Sec-1, nanos+nanosPerSecond
+	case nanos >= nanosPerSecond:
+		t.Sec, nanos = t.Sec+1, nanos-nanosPerSecond
+	}
+	t.Nanos = uint32(nanos) //nolint:gosec // below 10^9
+	return t
+}
+
 // resolution is a clock of ticks per second, shifted by offset seconds.
 type resolution struct {
 	ticks  uint64

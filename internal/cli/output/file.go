@@ -21,6 +21,15 @@ func WriteFile(name string, data []byte) error { return WriteFrom(name, bytes.Ne
 // WriteFrom is WriteFile of what r gives until its end. When r fails nothing is
 // written, and the error is r's own.
 func WriteFrom(name string, r io.Reader) error {
+	return WriteWith(name, func(w io.Writer) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+// WriteWith is WriteFile of what fill writes. When fill fails nothing is written,
+// and the error is fill's own.
+func WriteWith(name string, fill func(io.Writer) error) error {
 	target, err := filepath.EvalSymlinks(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -44,7 +53,7 @@ func WriteFrom(name string, r io.Reader) error {
 		err = file.Chmod(before.Mode().Perm())
 	}
 	if err == nil {
-		_, err = io.Copy(file, r)
+		err = fill(file)
 	}
 	if err == nil {
 		err = file.Sync()

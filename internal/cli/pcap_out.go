@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"capfleet/internal/cli/output"
+	"capfleet/internal/fault"
+	"capfleet/internal/pcap"
+)
+
+// captureOut is the flag of commands that write a capture.
+type captureOut struct {
+	file string
+}
+
+func (o *captureOut) register(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&o.file, "out", "w", "", "write the capture to `file`, which is there complete or not at all; - is stdout")
+	_ = cmd.MarkFlagRequired("out")
+}
+
+// damagedInput is the error of a capture that could not be read to its end; what
+// was read before is written all the same.
+type damagedInput struct{ error }
+
+func (d damagedInput) Unwrap() error { return d.error }
+
+// writeCaptureTo gives fill the place for a capture. What fill returns as
+// damagedInput is told after the file is in its place, everything else leaves no
+// file.
+func (a *app) writeCaptureTo(ctx context.Context, o *captureOut, fill func(io.Writer) error) error {
+	if o.file == "-" && a.streams.OutTerminal {
+		return &fault.Error{Kind: fault.Invalid, Act: "a capture is not for a terminal", Next: "use --out FILE, or a pipe such as | wireshark -k -i -"}
+	}
+	var damaged damagedInput
+	write := func(w io.Writer) error {
+		err := fill(w)
+		if errors.As(err, &damaged) {
+			return nil
+		}
+		return err
+	}
+	var err error
+	if o.file == "-" {
+		out := bufio.NewWriterSize(a.streams.Out, 64<<10)
+		err = errors.Join(write(out), out.Flush())
+	} else {
+		err = output.WriteWith(o.file, write)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return fault.Wrap(fault.Canceled, "write the capture", context.Cause(ctx))
+	case err != nil && fault.KindOf(err) != fault.Internal:
+		return err
+	case err != nil:
+		return fault.Wrap(fault.Storage, "write "+o.file, err)
+	case damaged.error != nil:
+		return fault.Wrap(fault.Invalid, "read the whole input", damaged.error)
+	}
+	return nil
+}
+
+// report prints what was written: as the command's result, or, where the capture
+// itself goes to stdout, on stderr.
+func (a *app) reportWritten(o *captureOut, flags *outputFlags, ans answer, summary string) error {
+	if o.file != "-" {
+		return a.print(flags, ans)
+	}
+	if flags.file != "" {
+		return a.print(flags, ans)
+	}
+	a.remark("%s", summary)
+	return nil
+}
+
+// ngWriter begins a pcapng file that says what made it.
+func (a *app) ngWriter(w io.Writer) (*pcap.NGWriter, error) {
+	return pcap.NewNGWriter(w, pcap.Section{Application: fmt.Sprintf("fleetctl %s", a.build.Version)})
+}
