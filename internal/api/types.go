@@ -20,6 +20,7 @@ type JobRequest struct {
 	Spec      json.RawMessage `json:"spec,omitempty" doc:"the operation's own settings, an object; an unknown key is refused"`
 	Selection Selection       `json:"selection" doc:"the devices; a selection that matches nothing is refused"`
 	RequestID string          `json:"request_id,omitempty" maxLength:"128" doc:"the same id again gives the same job and starts nothing"`
+	Rollout   *Rollout        `json:"rollout,omitempty" doc:"how a change goes over the devices; without it all at once, within the limits"`
 }
 
 // Job is a job as clients see it. State is computed from the tasks.

@@ -63,6 +63,9 @@ type Store struct {
 	// moving is held shared while a file and its entry are brought in and alone
 	// while they are taken out, so that neither is seen halfway.
 	moving sync.RWMutex
+
+	checking chan struct{}      // of one: a mutex that a context can leave, for checked
+	checked  map[string]checked // by digest
 }
 
 // tempFile is what Put needs of a new file; tests make it fail.
@@ -75,7 +78,8 @@ type tempFile interface {
 // Open opens the store in dir, which is created, and finishes or removes what a
 // crash left halfway. The ledger must have been opened with Namespaces.
 func Open(dir string, db *ledger.DB, opts Options) (*Store, error) {
-	s := &Store{dir: dir, db: db, maxSize: opts.MaxSize, log: opts.Logger, now: opts.Now, create: createTemp}
+	s := &Store{dir: dir, db: db, maxSize: opts.MaxSize, log: opts.Logger, now: opts.Now, create: createTemp,
+		checking: make(chan struct{}, 1), checked: make(map[string]checked)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

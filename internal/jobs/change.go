@@ -196,7 +196,7 @@ func (c *change) note(entry Entry) error {
 		return err
 	}
 	entry.Time = c.now
-	return put(c.tx, nsJournal, append(journalPrefix(c.id, entry.Unit), seqKey(n)...), entry)
+	return put(c.tx, nsJournal, append(unitPrefix(c.id, entry.Unit), seqKey(n)...), entry)
 }
 
 // setBack returns the tasks that a process left running to pending. The attempt
@@ -208,13 +208,18 @@ func (c *change) setBack() error {
 		return err
 	}
 	for _, t := range running {
+		to := Pending
 		t.Base++
 		t.Reason = "fleetd ended while it ran"
+		if c.job.CanceledAt != nil && !t.Held {
+			to, t.Reason = Canceled, canceledBy(c.job.CanceledBy)
+			t.Failure = &Failure{Device: t.Device, Stage: t.Step, Kind: fault.Canceled, Message: t.Reason}
+		}
 		if err := c.note(Entry{Kind: EntryNote, Unit: t.Unit, Step: t.Step, Attempt: t.Attempt, Fence: t.Fence,
 			Detail: t.Device + ": " + t.Reason}); err != nil {
 			return err
 		}
-		if err := c.move(t, Pending, Recovery); err != nil {
+		if err := c.move(t, to, Recovery); err != nil {
 			return err
 		}
 	}

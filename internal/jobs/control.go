@@ -13,6 +13,7 @@ var errUnfinished = errors.New("it is not finished")
 
 // Cancel stops a job: what has not begun is canceled at once, in one
 // transaction, and what runs is told to end and is given the time it needs. A
+// unit that is held (Journal.Hold) is brought to its end first, over restarts too. A
 // job that was asked to stop before stays as it is; one that is finished is
 // fault.Conflict. By is who asked.
 func (e *Engine) Cancel(ctx context.Context, id, by string) (Job, error) {
@@ -38,11 +39,21 @@ func (e *Engine) Cancel(ctx context.Context, id, by string) (Job, error) {
 		if err := c.event(Event{Type: EventJobCanceled, State: JobState(c.job.asJob()), Reason: canceledBy(by)}); err != nil {
 			return err
 		}
-		idle, err := c.tasks(func(s State) bool { return s == Pending || s == Waiting })
+		left, err := c.tasks(func(s State) bool { return !s.Final() })
 		if err != nil {
 			return err
 		}
-		for _, t := range idle {
+		for _, t := range left {
+			switch {
+			case t.Held:
+				t.Reason = canceledBy(by) + "; it is brought to a safe end first"
+				if err := c.put(t); err != nil {
+					return err
+				}
+				continue
+			case t.State == Running:
+				continue
+			}
 			t.Reason = canceledBy(by)
 			t.Failure = &Failure{Device: t.Device, Kind: fault.Canceled, Message: t.Reason}
 			if err := c.move(t, Canceled, Operator); err != nil {
@@ -54,9 +65,13 @@ func (e *Engine) Cancel(ctx context.Context, id, by string) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
-	e.mail.post(message{cancel: n, round: round, cause: fault.New(fault.Canceled, "job %s was %s", id, canceledBy(by))})
+	e.mail.post(message{cancel: n, round: round, cause: canceledError(n, by)})
 	job, _, err := e.Job(ctx, id)
 	return job, err
+}
+
+func canceledError(id number, by string) error {
+	return fault.New(fault.Canceled, "job %s was %s", id, canceledBy(by))
 }
 
 func canceledBy(by string) string { return byWhom("canceled", by) }

@@ -115,6 +115,9 @@ func (e *Engine) load(id number) (*activeJob, error) {
 		}
 		job = newActiveJob(id, j, p.Round)
 		job.gate = p.gate()
+		if p.CanceledAt != nil {
+			job.canceled = canceledError(id, p.CanceledBy)
+		}
 		return each(tx, nsTasks, id.key(), id.end(), func(_ []byte, t taskRecord) bool {
 			job.add(t.Task)
 			return true

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"capfleet/internal/fault"
+	"capfleet/internal/rollout"
 )
 
 // Job is one request: an operation, its spec, and the devices it was resolved
@@ -61,6 +62,9 @@ type Task struct {
 	// Fence grows with every hand-out of the task's unit; a report with an older
 	// fence is refused, so that a runner that lost its place cannot write.
 	Fence uint64 `json:"fence"`
+	// Held says that its unit has begun what must be brought to its end (Journal.Hold):
+	// a cancel of the job waits for it.
+	Held bool `json:"held,omitempty"`
 }
 
 // Failure is the row of a device that could not be done.
@@ -79,6 +83,13 @@ type Target struct {
 	Site     string          `json:"site,omitempty"`
 	Wave     int             `json:"wave"`
 	Snapshot json.RawMessage `json:"snapshot"`
+	// What a rollout goes by: the links that the device watches, the longest that its
+	// change may take, the IANA time zone of its windows, and whether it is prepared
+	// in a phase of its own.
+	Covers    []string      `json:"covers,omitempty"`
+	WorstCase time.Duration `json:"worst_case,omitempty"`
+	Zone      string        `json:"zone,omitempty"`
+	Prepares  bool          `json:"prepares,omitempty"`
 }
 
 // Request is a job to be made. It comes from the daemon's one way in, which has
@@ -95,6 +106,12 @@ type Request struct {
 	// begun again by itself after a failure, and has one wave.
 	Coordinated bool
 	Targets     []Target
+	// Rollout says how a change goes over the units, and gives them their waves; nil
+	// is all at once, within the limits.
+	Rollout *rollout.Policy
+	// Covering is how many devices of the whole inventory watch each link that a
+	// target covers; what is missing is counted over the targets.
+	Covering map[string]int
 }
 
 // Event is one thing that happened, in the order in which the ledger has it.

@@ -1,9 +1,12 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 
 	"capfleet/internal/fault"
+	"capfleet/internal/ledger"
 )
 
 // journal is the Journal of one claim, kept in the ledger. Each line is written
@@ -12,6 +15,7 @@ type journal struct {
 	engine *Engine
 	claim  *claim
 	part   *attendee
+	brake  *brake
 }
 
 var _ Journal = (*journal)(nil)
@@ -49,6 +53,64 @@ func (j *journal) Outcome(ctx context.Context, step, detail string, err error) e
 // Note keeps a line.
 func (j *journal) Note(ctx context.Context, step, detail string) error {
 	return j.write(ctx, "journal note of "+step, Entry{Kind: EntryNote, Step: step, Detail: detail}, nil)
+}
+
+// Remember keeps a value of the unit.
+func (j *journal) Remember(ctx context.Context, key string, value json.RawMessage) error {
+	err := j.engine.change(ctx, j.claim.job, func(c *change) error {
+		if _, err := c.held(j.claim); err != nil {
+			return err
+		}
+		at := memoryKey(c.id, j.claim.unit, key)
+		if string(value) == "null" {
+			return c.tx.Delete(nsMemory, at)
+		}
+		return c.tx.Put(nsMemory, at, value)
+	})
+	return fault.Wrap(fault.Storage, "remember "+key, err)
+}
+
+// Load reads what the operation has stored.
+func (j *journal) Load(ctx context.Context, key string) (value []byte, err error) {
+	err = j.engine.view(ctx, func(tx *ledger.Tx) error {
+		value = bytes.Clone(tx.Get(nsStores, storeKey(j.claim.operation, key)))
+		return nil
+	})
+	return value, fault.Wrap(fault.Storage, "load "+key, err)
+}
+
+// Hold keeps a cancel back from now on.
+func (j *journal) Hold(ctx context.Context, step string) error {
+	if err := j.brake.hold(); err != nil {
+		return fault.Wrap(fault.Canceled, "begin "+step, err)
+	}
+	err := j.write(ctx, "journal the beginning of "+step, Entry{Kind: EntryHold, Step: step}, setHeld(true))
+	if err != nil {
+		j.brake.release()
+	}
+	return err
+}
+
+// Release lets a cancel through again. The cancel waits for the ledger: a unit that
+// is safe and is not known to be is brought to its end once more.
+func (j *journal) Release(ctx context.Context, step string) error {
+	err := j.write(context.WithoutCancel(ctx), "journal the end of "+step, Entry{Kind: EntryRelease, Step: step}, setHeld(false))
+	if err == nil {
+		j.brake.release()
+	}
+	return err
+}
+
+func setHeld(held bool) func(*change, []*taskRecord) error {
+	return func(c *change, tasks []*taskRecord) error {
+		for _, t := range tasks {
+			t.Held = held
+			if err := c.put(t); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // Progress goes to those who watch now.

@@ -25,6 +25,8 @@ import (
 //	tasks        <job> device           taskRecord
 //	rows         <job> device           the device's rows, a JSON array; one value, so never twice
 //	journal      <job> unit NUL <n>     Entry, in order of n
+//	memory       <job> unit NUL key     what the unit's steps remember, JSON
+//	stores       operation NUL key      what an operation keeps across jobs, its own bytes
 //	events       <seq>                  Event, in the order of the ledger's commits
 //	job_events   <job> <seq>            empty; which events are the job's
 //	devices      device                 deviceRecord: facts last seen
@@ -41,6 +43,8 @@ const (
 	nsTasks     ledger.Namespace = "tasks"
 	nsRows      ledger.Namespace = "rows"
 	nsJournal   ledger.Namespace = "journal"
+	nsMemory    ledger.Namespace = "memory"
+	nsStores    ledger.Namespace = "stores"
 	nsEvents    ledger.Namespace = "events"
 	nsJobEvents ledger.Namespace = "job_events"
 	nsDevices   ledger.Namespace = "devices"
@@ -50,7 +54,7 @@ const (
 // of the audit are among them.
 func Namespaces() []ledger.Namespace {
 	return append(audit.Namespaces(), nsJobs, nsProgress, nsActive, nsRequests, nsTargets, nsTasks, nsRows,
-		nsJournal, nsEvents, nsJobEvents, nsDevices)
+		nsJournal, nsMemory, nsStores, nsEvents, nsJobEvents, nsDevices)
 }
 
 // number is a job's id as the ledger's keys have it.
@@ -90,9 +94,16 @@ func jobEventKey(job number, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(job.key(), seq)
 }
 
-// journalPrefix comes before the entries of one unit; units whose names begin
-// alike are told apart by the NUL.
-func journalPrefix(job number, unit string) []byte { return append(job.under(unit), 0) }
+// unitPrefix comes before what is kept of one unit; units whose names begin alike
+// are told apart by the NUL.
+func unitPrefix(job number, unit string) []byte { return append(job.under(unit), 0) }
+
+// unitEnd is the first key behind it.
+func unitEnd(job number, unit string) []byte { return append(job.under(unit), 1) }
+
+func memoryKey(job number, unit, key string) []byte { return append(unitPrefix(job, unit), key...) }
+
+func storeKey(operation, key string) []byte { return append(append([]byte(operation), 0), key...) }
 
 // put writes a value as JSON.
 func put(tx *ledger.Tx, ns ledger.Namespace, key []byte, value any) error {

@@ -200,8 +200,7 @@ func (e *Engine) Journal(ctx context.Context, id, device string) (entries []Entr
 }
 
 func readJournal(tx *ledger.Tx, id number, unit string) (entries []Entry, err error) {
-	prefix := journalPrefix(id, unit)
-	err = each(tx, nsJournal, prefix, append(id.under(unit), 1), func(_ []byte, entry Entry) bool {
+	err = each(tx, nsJournal, unitPrefix(id, unit), unitEnd(id, unit), func(_ []byte, entry Entry) bool {
 		entries = append(entries, entry)
 		return true
 	})

@@ -63,7 +63,7 @@ const (
 
 // underJob are the namespaces whose keys begin with a job's number. Events are
 // apart: job_events says which are a job's.
-var underJob = [...]ledger.Namespace{nsTargets, nsTasks, nsRows, nsJournal}
+var underJob = [...]ledger.Namespace{nsTargets, nsTasks, nsRows, nsJournal, nsMemory}
 
 // Prune removes what is not to be kept now. It ends early with ctx, and the next
 // one goes on. It may be called again, one at a time works.

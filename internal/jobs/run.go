@@ -99,10 +99,14 @@ func (e *Engine) fill(ctx context.Context, s *schedule) (err error) {
 func (e *Engine) handOut(ctx context.Context, s *schedule, workers *errgroup.Group) {
 	for u := s.next(e.now()); u != nil; u = s.next(e.now()) {
 		unitCtx, cancel := context.WithCancelCause(ctx)
-		u.stop = cancel
+		u.brake = &brake{stop: cancel}
+		if u.held {
+			u.brake.holds, u.brake.asked = 1, u.job.canceled
+		}
+		b := u.brake
 		workers.Go(func() error {
 			defer cancel(nil)
-			how := e.work(ctx, unitCtx, u)
+			how := e.work(ctx, unitCtx, u, b)
 			e.mail.post(message{ended: u, how: how})
 			return nil
 		})
@@ -127,8 +131,8 @@ func (s *schedule) handle(m message) {
 	case m.ended != nil:
 		s.ended(m.ended, m.how)
 	default:
-		for _, u := range s.cancel(m.cancel, m.round) {
-			u.stop(m.cause)
+		for _, u := range s.cancel(m.cancel, m.round, m.cause) {
+			u.brake.cancel(m.cause)
 		}
 	}
 }

@@ -31,9 +31,25 @@ type Work struct {
 	Targets   []Target        `json:"targets"`
 	Attempt   int             `json:"attempt"`
 	Fence     uint64          `json:"fence"`
+	// Phase says which part of the work is wanted: all of it when empty.
+	Phase Phase `json:"phase,omitempty"`
 	// History is what the journal holds for this unit from earlier attempts.
 	History []Entry `json:"history,omitempty"`
+	// Memory is what earlier attempts have remembered, by key.
+	Memory map[string]json.RawMessage `json:"memory,omitempty"`
+	// Held says that an earlier attempt has begun what must be brought to its end
+	// (Journal.Hold). A cancel is held back from the start.
+	Held bool `json:"held,omitempty"`
 }
+
+// Phase is a part of the work on a unit.
+type Phase string
+
+// Phases. A unit whose target Prepares is handed out once for each.
+const (
+	PhasePrepare Phase = "prepare" // what changes nothing in use; not in waves
+	PhaseChange  Phase = "change"
+)
 
 // Journal is where a runner reports while it works. Each method is durable when
 // it returns nil, except Progress. A fault.Conflict means that the runner lost
@@ -45,6 +61,20 @@ type Journal interface {
 	Intent(ctx context.Context, step, detail string) error
 	// Outcome says how a once-only act ended. It is kept even when ctx has ended.
 	Outcome(ctx context.Context, step, detail string, err error) error
+	// Remember keeps a value of the unit under a key; Work.Memory has it in later
+	// attempts. Null removes it.
+	Remember(ctx context.Context, key string, value json.RawMessage) error
+	// Load reads what the job's operation has stored under a key, in any job; nil
+	// when there is nothing. What a Result stores is not there before it is settled.
+	Load(ctx context.Context, key string) ([]byte, error)
+	// Hold says that the unit is about to begin what must not be left halfway: from
+	// now on a cancel of the job does not end the runner's context, in this attempt
+	// and in later ones, until Release. When the context has ended already it is an
+	// error, and nothing is to be begun.
+	Hold(ctx context.Context, step string) error
+	// Release says that the unit is safe again. A cancel that was held back takes
+	// effect now. It is kept even when ctx has ended.
+	Release(ctx context.Context, step string) error
 	// Note keeps a line about the unit (what was observed).
 	Note(ctx context.Context, step, detail string) error
 	// Ready says that the unit is prepared to begin what all units of a coordinated
@@ -73,6 +103,8 @@ const (
 	EntryIntent  EntryKind = "intent"
 	EntryOutcome EntryKind = "outcome"
 	EntryNote    EntryKind = "note"
+	EntryHold    EntryKind = "hold"    // from here on a cancel is held back
+	EntryRelease EntryKind = "release" // and here no more
 )
 
 // Entry is one line of a unit's journal.
@@ -101,4 +133,7 @@ type TaskResult struct {
 	Facts     map[string]string `json:"facts,omitempty"`
 	Artifacts []string          `json:"artifacts,omitempty"`
 	Warnings  []string          `json:"warnings,omitempty"`
+	// Stores are values for later jobs of the operation, by key; nil removes one.
+	// Like rows they are kept when the work was done or needs attention.
+	Stores map[string][]byte `json:"stores,omitempty"`
 }

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"container/heap"
-	"context"
 	"maps"
 	"slices"
 	"time"
@@ -64,6 +63,7 @@ type activeJob struct {
 	open      int // units not done
 	ready     int // ordinary units that wait for a place
 	gate      gate
+	canceled  error // why only units that are held go on
 	// together says that all units are handed out as one.
 	together bool
 
@@ -72,7 +72,8 @@ type activeJob struct {
 	later   map[int][]*unit // those of the waves after it
 	sites   []*siteQueue    // what may run now; in the order in which they are asked next
 	running map[*unit]struct{}
-	units   map[string]*unit // while tasks are gathered
+	held    map[*unit]struct{} // those that must be brought to their end
+	units   map[string]*unit   // while tasks are gathered
 }
 
 // siteQueue holds the units of one site in a job that may run now.
@@ -94,12 +95,13 @@ type unit struct {
 	lane    lane      // that it was put into
 	open    bool      // a task of it is not final
 	until   time.Time // not before; zero is now
-	stop    context.CancelCauseFunc
+	held    bool      // it has begun what must be brought to its end
+	brake   *brake    // while it runs
 }
 
 func newActiveJob(id number, job Job, round int) *activeJob {
 	return &activeJob{id: id, operation: job.Operation, access: job.Access, spec: job.Spec, round: round, together: job.Coordinated,
-		later: make(map[int][]*unit), running: make(map[*unit]struct{}), units: make(map[string]*unit)}
+		later: make(map[int][]*unit), running: make(map[*unit]struct{}), held: make(map[*unit]struct{}), units: make(map[string]*unit)}
 }
 
 // add takes a task into the index.
@@ -115,6 +117,7 @@ func (j *activeJob) add(t Task) {
 	}
 	if !t.State.Final() {
 		u.open = true
+		u.held = u.held || t.Held
 		if t.Until != nil && t.Until.After(u.until) {
 			u.until = *t.Until
 		}
@@ -139,6 +142,9 @@ func (s *schedule) addJob(j *activeJob) {
 			continue
 		}
 		j.open++
+		if u.held {
+			j.held[u] = struct{}{}
+		}
 		j.later[u.wave] = append(j.later[u.wave], u)
 		if first < 0 || u.wave < first {
 			first = u.wave
@@ -368,6 +374,7 @@ func (s *schedule) unpark(p *place) {
 type outcome struct {
 	again bool               // the unit is not done
 	until time.Time          // when it may be handed out again; zero is at once
+	held  bool               // it has begun what must be brought to its end
 	gate  gate               // the job's, where the ledger said that it is shut
 	news  map[string]contact // by device
 }
@@ -380,12 +387,20 @@ func (s *schedule) ended(u *unit, o outcome) {
 	s.turnGate(j.id, o.gate)
 	switch {
 	case s.jobs[j.id] != j:
+		if o.again && o.held && j.canceled != nil {
+			u.until = o.until
+			s.finishSafely(j, u)
+		}
 		return // canceled, or of an earlier round
 	case o.again:
 		u.until = o.until
+		if u.held = o.held; u.held {
+			j.held[u] = struct{}{}
+		}
 		s.ready(u)
 		return
 	}
+	delete(j.held, u)
 	j.open--
 	j.left--
 	switch {
@@ -396,14 +411,42 @@ func (s *schedule) ended(u *unit, o outcome) {
 	}
 }
 
-// cancel forgets a job and gives its units that run. A job that has been retried
-// meanwhile is of a later round, which nobody canceled.
-func (s *schedule) cancel(id number, round int) (running []*unit) {
-	if j := s.jobs[id]; j != nil && j.round <= round {
-		running = slices.Collect(maps.Keys(j.running))
-		s.drop(id)
+// cancel forgets a job but for its units that are held, and gives those that run. A
+// job that has been retried meanwhile is of a later round, which nobody canceled.
+func (s *schedule) cancel(id number, round int, cause error) (running []*unit) {
+	j := s.jobs[id]
+	if j == nil || j.round > round {
+		return nil
+	}
+	running = slices.Collect(maps.Keys(j.running))
+	if j.canceled != nil {
+		return running
+	}
+	s.drop(id)
+	j.canceled = cause
+	for u := range j.held { // those that run come back when they end
+		if _, runs := j.running[u]; !runs {
+			s.finishSafely(j, u)
+		}
 	}
 	return running
+}
+
+// finishSafely takes a unit of a canceled job up again that is held.
+func (s *schedule) finishSafely(j *activeJob, u *unit) {
+	rest := s.jobs[j.id]
+	if rest == nil {
+		rest = &activeJob{id: j.id, operation: j.operation, access: j.access, spec: j.spec, round: j.round, canceled: j.canceled,
+			running: make(map[*unit]struct{}), held: make(map[*unit]struct{})}
+		s.jobs[j.id] = rest
+		s.turn = append(s.turn, rest)
+	}
+	again := *u // the other may still be parked somewhere
+	again.job, again.held, again.brake = rest, true, nil
+	rest.held[&again] = struct{}{}
+	rest.open++
+	rest.left++
+	s.ready(&again)
 }
 
 // drop forgets a job; units of it that run keep their places until they end.

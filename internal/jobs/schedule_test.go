@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -30,6 +31,8 @@ func many(prefix, site string, n int) (tasks []Task) {
 	}
 	return tasks
 }
+
+var errCanceled = errors.New("canceled")
 
 func epoch() time.Time { return time.Unix(1_700_000_000, 0) }
 
@@ -155,11 +158,11 @@ func TestRetryOvertakesACancel(t *testing.T) {
 	again := index(1, accessRead, many("d", "lon", 1)...)
 	again.round = 1
 	s.addJob(again)
-	s.cancel(1, 0)
+	s.cancel(1, 0, errCanceled)
 	if units, _ := picks(s); len(units) != 1 {
 		t.Fatalf("%d units handed out of the retried job, want 1", len(units))
 	}
-	if running := s.cancel(1, 1); len(running) != 1 {
+	if running := s.cancel(1, 1, errCanceled); len(running) != 1 {
 		t.Errorf("a cancel of the retry stops %d units, want 1", len(running))
 	}
 }
@@ -341,7 +344,7 @@ func (p *player) cancel(j *activeJob) {
 			want++
 		}
 	}
-	if got := p.s.cancel(j.id, j.round); len(got) != want {
+	if got := p.s.cancel(j.id, j.round, errCanceled); len(got) != want {
 		panic(fmt.Sprintf("cancel gave %d running units, want %d", len(got), want))
 	}
 }

@@ -82,7 +82,7 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 		canceled := c.job.CanceledAt != nil
 		tries, again := e.again(tasks, endings)
 		again = again && !cl.together // one unit alone is not begun again
-		if again && !canceled && !stopping {
+		if again && !stopping {
 			how.until = c.now.Add(e.retry.delay(tries)) // one time for the unit
 		}
 		for _, t := range tasks {
@@ -96,20 +96,27 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 			to, by := end.State, Worker
 			switch {
 			case !end.mayPass():
-			case canceled:
+			case canceled && !t.Held:
 				to, t.Reason = Canceled, canceledBy(c.job.CanceledBy)
 				t.Failure = &Failure{Device: t.Device, Stage: end.Failure.Stage, Kind: fault.Canceled, Message: t.Reason}
 			case stopping:
 				to, by, t.Reason, t.Failure = Pending, Scheduler, "fleetd stopped while it ran", nil
 				t.Attempt--
 				how.again = true
+				how.held = how.held || t.Held
 			case again:
+				how.held = how.held || t.Held
 				to, by = Waiting, Scheduler
 				t.Reason = fmt.Sprintf("attempt %d of %d failed: %s", t.Attempt-t.Base, e.retry.Attempts, end.Failure.Message)
 				t.Until = &how.until
 				how.again = true
 			}
-			if err := c.conclude(t, end, to, by); err != nil {
+			if t.Held && (to == Failed || to == Canceled) {
+				// It is not known to be in use again, and nobody will look by himself.
+				to = Attention
+			}
+			t.Held = t.Held && to != Succeeded && to != Unchanged
+			if err := c.conclude(cl, t, end, to, by); err != nil {
 				return err
 			}
 			if last, ok := contactOf(end.Failure); ok {
@@ -156,7 +163,7 @@ func (c *change) held(cl *claim) ([]*taskRecord, error) {
 }
 
 // conclude stores one task's ending with its rows and facts.
-func (c *change) conclude(t *taskRecord, end ending, to State, by Mover) error {
+func (c *change) conclude(cl *claim, t *taskRecord, end ending, to State, by Mover) error {
 	if to == Waiting || to == Pending {
 		if err := c.note(Entry{Kind: EntryNote, Unit: t.Unit, Step: t.Step, Attempt: t.Attempt, Fence: t.Fence,
 			Detail: t.Device + ": " + t.Reason}); err != nil {
@@ -168,10 +175,32 @@ func (c *change) conclude(t *taskRecord, end ending, to State, by Mover) error {
 			return err
 		}
 	}
+	if to == end.State && (to == Succeeded || to == Unchanged || to == Attention) {
+		if err := c.store(cl, end.Stores); err != nil {
+			return err
+		}
+	}
 	if err := c.learn(t, end, to); err != nil {
 		return err
 	}
 	return c.move(t, to, by)
+}
+
+// store keeps values for later jobs of the operation.
+func (c *change) store(cl *claim, values map[string][]byte) error {
+	for key, value := range values {
+		at := storeKey(cl.operation, key)
+		var err error
+		if value == nil {
+			err = c.tx.Delete(nsStores, at)
+		} else {
+			err = c.tx.Put(nsStores, at, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // learn keeps what the task found out about the device.

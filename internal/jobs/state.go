@@ -83,6 +83,7 @@ func Transitions() []Transition {
 		{Canceled, Pending, Operator, "the job is retried"},
 
 		{Running, Pending, Recovery, "fleetd died while it ran"},
+		{Running, Canceled, Recovery, "fleetd died while it ran, and the job is canceled"},
 	}
 }
 

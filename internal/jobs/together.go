@@ -16,7 +16,7 @@ var errNotPrepared = errors.New("nothing was started")
 // are claimed in one transaction, all or none, and worked on at once; none of
 // them goes on past Ready before all have come there, and the first that stops
 // stops all.
-func (e *Engine) workTogether(ctx, unitCtx context.Context, gang *unit) outcome {
+func (e *Engine) workTogether(ctx, unitCtx context.Context, gang *unit, b *brake) outcome {
 	claims, err := e.claim(unitCtx, gang.job.id, gang.members)
 	if err != nil {
 		return e.notClaimed(unitCtx, gang, err)
@@ -26,7 +26,7 @@ func (e *Engine) workTogether(ctx, unitCtx context.Context, gang *unit) outcome 
 	var members sync.WaitGroup
 	for i, u := range gang.members {
 		members.Go(func() {
-			how[i] = e.carryOut(ctx, unitCtx, u, claims[i], m)
+			how[i] = e.carryOut(ctx, unitCtx, u, claims[i], m, b)
 		})
 	}
 	members.Wait()

@@ -1,7 +1,9 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"runtime/debug"
 	"time"
@@ -30,26 +32,28 @@ func (pausedError) Error() string { return "the job is paused" }
 // claim is the place that a worker has on a unit: the tasks it set running, and
 // the fence that shows it still holds them.
 type claim struct {
-	job     number
-	unit    string
-	devices []string // whose tasks are being worked on
-	fence   uint64
-	attempt int
+	job       number
+	operation string
+	unit      string
+	devices   []string // whose tasks are being worked on
+	fence     uint64
+	attempt   int
 	// together says that the unit is of a coordinated job.
 	together bool
+	held     bool // from an earlier attempt
 }
 
 // work takes one unit from claim to result. The unit's context ends when its job
 // is canceled or fleetd stops, ctx only when fleetd stops.
-func (e *Engine) work(ctx, unitCtx context.Context, u *unit) outcome {
+func (e *Engine) work(ctx, unitCtx context.Context, u *unit, b *brake) outcome {
 	if u.members != nil {
-		return e.workTogether(ctx, unitCtx, u)
+		return e.workTogether(ctx, unitCtx, u, b)
 	}
 	claims, err := e.claim(unitCtx, u.job.id, []*unit{u})
 	if err != nil {
 		return e.notClaimed(unitCtx, u, err)
 	}
-	return e.carryOut(ctx, unitCtx, u, claims[0], nil)
+	return e.carryOut(ctx, unitCtx, u, claims[0], nil, b)
 }
 
 // notClaimed says what becomes of a unit whose claim failed.
@@ -70,14 +74,14 @@ func (e *Engine) notClaimed(unitCtx context.Context, u *unit, err error) outcome
 
 // carryOut takes a claimed unit to its result; m is where it meets the other units
 // of a coordinated job, or nil.
-func (e *Engine) carryOut(ctx, unitCtx context.Context, u *unit, claim *claim, m *meeting) outcome {
+func (e *Engine) carryOut(ctx, unitCtx context.Context, u *unit, claim *claim, m *meeting, b *brake) outcome {
 	log := e.log.With("job", u.job.id.String(), "unit", u.name, "op", u.job.operation)
 	part := &attendee{meeting: m, unit: u.name}
 	var result Result
 	if work, err := e.describe(u, claim); err != nil {
 		result = failAll(claim.devices, err)
 	} else {
-		result = e.attempt(unitCtx, work, &journal{engine: e, claim: claim, part: part})
+		result = e.attempt(unitCtx, work, &journal{engine: e, claim: claim, part: part, brake: b})
 	}
 	part.leave(result)
 	finished := finish(claim, result)
@@ -129,7 +133,7 @@ func (e *Engine) claim(ctx context.Context, job number, units []*unit) (claims [
 
 // claim sets one unit's open tasks running.
 func (c *change) claim(u *unit) (*claim, error) {
-	cl := &claim{job: u.job.id, unit: u.name, together: u.job.together}
+	cl := &claim{job: u.job.id, operation: u.job.operation, unit: u.name, together: u.job.together}
 	var open []*taskRecord
 	for _, device := range u.devices {
 		t, err := c.task(device)
@@ -152,6 +156,7 @@ func (c *change) claim(u *unit) (*claim, error) {
 			return nil, err
 		}
 		cl.devices = append(cl.devices, t.Device)
+		cl.held = cl.held || t.Held
 	}
 	return cl, nil
 }
@@ -160,7 +165,7 @@ func (c *change) claim(u *unit) (*claim, error) {
 // also one whose task is done already: the others may need it (an HA peer).
 func (e *Engine) describe(u *unit, cl *claim) (Work, error) {
 	work := Work{Job: u.job.id.String(), Operation: u.job.operation, Spec: u.job.spec, Unit: u.name,
-		Attempt: cl.attempt, Fence: cl.fence}
+		Attempt: cl.attempt, Fence: cl.fence, Held: cl.held}
 	err := e.ledger.View(func(tx *ledger.Tx) (err error) {
 		for _, device := range u.devices {
 			t, ok, err := get[Target](tx, nsTargets, u.job.id.under(device))
@@ -172,10 +177,26 @@ func (e *Engine) describe(u *unit, cl *claim) (Work, error) {
 			}
 			work.Targets = append(work.Targets, t)
 		}
-		work.History, err = readJournal(tx, u.job.id, u.name)
+		if work.History, err = readJournal(tx, u.job.id, u.name); err != nil {
+			return err
+		}
+		work.Memory, err = readMemory(tx, u.job.id, u.name)
 		return err
 	})
 	return work, err
+}
+
+// readMemory gives what a unit's steps remember.
+func readMemory(tx *ledger.Tx, id number, unit string) (memory map[string]json.RawMessage, err error) {
+	prefix := unitPrefix(id, unit)
+	err = tx.Scan(nsMemory, prefix, unitEnd(id, unit), func(k, v []byte) bool {
+		if memory == nil {
+			memory = make(map[string]json.RawMessage)
+		}
+		memory[string(k[len(prefix):])] = bytes.Clone(v)
+		return true
+	})
+	return memory, err
 }
 
 // attempt runs the runner and contains its panic.

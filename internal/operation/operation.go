@@ -58,6 +58,12 @@ type Prepared struct {
 	// Coordinated says that the units begin and stop together, or none begins; steps
 	// use Together. It has to fit the limits, and is not begun again by itself.
 	Coordinated bool
+	// Prepares says that some steps are Step.Prepare, so that each unit is handed
+	// out twice: to be prepared, and in its wave to be changed.
+	Prepares bool
+	// WorstCase is, by device, the longest that its part of the change phase may
+	// take. A unit is begun only if the sum over its devices fits into its window.
+	WorstCase map[string]time.Duration
 }
 
 // Unit is what is worked on as one: a device, or both members of an HA pair.
@@ -71,6 +77,17 @@ type Step struct {
 	Name string
 	// Once marks an act that must not happen twice.
 	Once bool
+	// Prepare marks a step of the prepare phase, such as an upload: it changes
+	// nothing that is in use. It runs before the unit's wave, for all units at once
+	// within the limits, beside other work on the device and outside of any window.
+	// It is observed once more in the change phase, and made good there if need be.
+	Prepare bool
+	// Hold marks a step that takes the device out of use or brings it back. From the
+	// moment before the first Act of such a step until the last of them is through, a
+	// cancel of the job is held back: the steps' context then ends only when fleetd
+	// stops, and the next start goes on by observation. A unit that fails in between
+	// goes to attention, unless its error is Secured.
+	Hold bool
 	// Observe reads the device. In a step without Act it is the work itself. It is
 	// nil only in a Once step whose effect no device shows (an operator's own
 	// command): such a step acts when the journal holds no intent of it, and goes to
@@ -102,6 +119,7 @@ type Observation struct {
 // results. Methods may be called from several goroutines.
 type Env interface {
 	Together
+	Memory
 	Unit() Unit
 	// Session gives the open session with a device of the unit, opening it on
 	// first use. The runner closes it after the last step. It is opened again
@@ -118,6 +136,10 @@ type Env interface {
 	// Keep stores a file as an artifact of the job and returns its SHA-256. It is
 	// kept whatever the result is.
 	Keep(ctx context.Context, dev *device.Device, name, mediaType string, r io.Reader) (string, error)
+	// Artifact opens a kept file by its SHA-256, to read at any place and from
+	// several goroutines. What is read has been checked against the digest once in
+	// this process; a damaged file is fault.Storage.
+	Artifact(ctx context.Context, sha256 string) (ArtifactFile, error)
 	// Warn adds a line that people should read to the task.
 	Warn(dev *device.Device, format string, args ...any)
 	// Progress tells watchers how far a step is; it may be dropped.

@@ -34,6 +34,8 @@ type env struct {
 	now       func() time.Time
 
 	mu      sync.Mutex
+	memory  map[string]json.RawMessage
+	intents map[string]time.Time // of once-only steps: the last, of any attempt
 	results map[string]*kept
 	bad     error // the first thing a step gave that cannot be kept
 }
@@ -44,12 +46,13 @@ type kept struct {
 	facts     operation.Facts
 	artifacts []string
 	warnings  []string
+	stores    map[string][]byte
 }
 
 var _ operation.Env = (*env)(nil)
 
-func newEnv(r *Runner, unit operation.Unit, job string, journal jobs.Journal, log *slog.Logger) *env {
-	e := &env{unit: unit, job: job, journal: journal, artifacts: r.artifacts, log: log, now: r.now,
+func newEnv(r *Runner, unit operation.Unit, work jobs.Work, journal jobs.Journal, log *slog.Logger) *env {
+	e := &env{unit: unit, job: work.Job, memory: maps.Clone(work.Memory), intents: intents(work.History), journal: journal, artifacts: r.artifacts, log: log, now: r.now,
 		links: map[string]*link{}, results: map[string]*kept{}}
 	for _, dev := range unit.Devices {
 		e.links[dev.Name] = &link{dev: dev, driver: r.drivers[dev.Platform], dialer: r.dialer, gate: make(chan struct{}, 1), log: log.With("device", dev.Name),
@@ -167,7 +170,7 @@ func (e *env) keep(name string) jobs.TaskResult {
 	if k == nil {
 		return jobs.TaskResult{}
 	}
-	r := jobs.TaskResult{Artifacts: slices.Clone(k.artifacts), Warnings: slices.Clone(k.warnings)}
+	r := jobs.TaskResult{Artifacts: slices.Clone(k.artifacts), Warnings: slices.Clone(k.warnings), Stores: maps.Clone(k.stores)}
 	if len(k.facts) > 0 {
 		r.Facts = maps.Clone(k.facts)
 	}

@@ -82,6 +82,10 @@ func (n *network) Put(_ context.Context, meta artifact.Meta, r io.Reader) (artif
 	return artifact.Artifact{SHA256: "sha-of-" + string(b)}, nil
 }
 
+func (n *network) OpenAt(_ context.Context, sha256 string) (*artifact.File, error) {
+	return nil, fault.New(fault.NotFound, "there is no artifact %s", sha256)
+}
+
 type conn struct {
 	device.Conn // what is not used here
 	net         *network

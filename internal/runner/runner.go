@@ -10,11 +10,11 @@ package runner
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"capfleet/internal/artifact"
@@ -27,6 +27,8 @@ import (
 // Artifacts keeps files; *artifact.Store does.
 type Artifacts interface {
 	Put(ctx context.Context, meta artifact.Meta, r io.Reader) (artifact.Artifact, error)
+	// OpenAt gives a file that was checked against its digest, to read anywhere.
+	OpenAt(ctx context.Context, sha256 string) (*artifact.File, error)
 }
 
 // Options is what a Runner is made of. All of it is required but Logger and Now.
@@ -81,19 +83,29 @@ func New(opts Options) *Runner {
 // first asks for them, are shared by all steps, and are closed before it returns.
 func (r *Runner) Run(ctx context.Context, work jobs.Work, journal jobs.Journal) jobs.Result {
 	log := r.log.With("job", work.Job, "op", work.Operation, "unit", work.Unit)
-	t := &task{work: work, journal: journal, log: log, intents: intents(work.History)}
+	t := &task{work: work, journal: journal, log: log, held: work.Held}
 	steps, env, err := r.prepare(work, journal, log)
 	if err != nil {
 		return t.failed(stagePrepare, err)
 	}
 	defer env.close()
 	t.env = env
-	for _, step := range steps {
+	if _, err := env.Recall(keyActed, &t.acted); err != nil {
+		return t.failed(stagePrepare, err)
+	}
+	steps = inPhase(steps, work.Phase)
+	last := lastHold(steps)
+	for i, step := range steps {
 		if ctx.Err() != nil {
 			return t.canceled(step.Name)
 		}
 		if err := t.step(ctx, step); err != nil {
 			return t.ended(ctx, step, err)
+		}
+		if i == last {
+			if err := t.release(ctx, step); err != nil {
+				return t.ended(ctx, step, err)
+			}
 		}
 	}
 	return t.done(steps)
@@ -123,7 +135,7 @@ func (r *Runner) prepare(work jobs.Work, journal jobs.Journal, log *slog.Logger)
 	if err != nil {
 		return nil, nil, err
 	}
-	return steps, newEnv(r, unit, work.Job, journal, log), nil
+	return steps, newEnv(r, unit, work, journal, log), nil
 }
 
 // recovered calls f and turns a panic into an error of kind Internal. The stack
@@ -139,25 +151,33 @@ func recovered(log *slog.Logger, step string, f func() error) (err error) {
 	return f()
 }
 
-// intents gives the steps whose once-only act may have been done by an earlier
-// attempt.
-func intents(history []jobs.Entry) map[string]bool {
-	m := map[string]bool{}
+// inPhase gives the steps of a phase. Those that prepare are in the change phase,
+// too: what they prepared days ago may be gone.
+func inPhase(steps []operation.Step, phase jobs.Phase) []operation.Step {
+	if phase != jobs.PhasePrepare {
+		return steps
+	}
+	return slices.DeleteFunc(slices.Clone(steps), func(s operation.Step) bool { return !s.Prepare })
+}
+
+// lastHold is the place of the last step that a cancel waits for; -1 for none.
+func lastHold(steps []operation.Step) int {
+	for i, s := range slices.Backward(steps) {
+		if s.Hold {
+			return i
+		}
+	}
+	return -1
+}
+
+// intents gives when the last intent of each once-only step was written, whose act
+// may have been done by an earlier attempt.
+func intents(history []jobs.Entry) map[string]time.Time {
+	m := map[string]time.Time{}
 	for _, e := range history {
 		if e.Kind == jobs.EntryIntent {
-			m[e.Step] = true
+			m[e.Step] = e.Time
 		}
 	}
 	return m
-}
-
-// attention is the error of a step that cannot show the device's state.
-type attention struct{ err error }
-
-func (a *attention) Error() string { return a.err.Error() }
-func (a *attention) Unwrap() error { return a.err }
-
-func isAttention(err error) bool {
-	var a *attention
-	return errors.As(err, &a)
 }

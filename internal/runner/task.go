@@ -22,11 +22,21 @@ type task struct {
 	journal jobs.Journal
 	log     *slog.Logger
 	env     *env
-	// intents are the steps whose once-only act has, or may have, been sent: by an
-	// earlier attempt, or by this one.
-	intents map[string]bool
-	// acted is set once something was changed, so that the task is not "unchanged".
+	// acted is set once something was changed, so that the task is not "unchanged". It
+	// is remembered: an earlier attempt or phase is this job's doing, too.
 	acted bool
+	// held is set while a cancel is held back.
+	held bool
+}
+
+// keyActed is where acted is remembered.
+const keyActed = reserved + "acted"
+
+// intended reports whether the once-only act of a step has, or may have, been sent:
+// by an earlier attempt, or by this one.
+func (t *task) intended(s operation.Step) bool {
+	_, ok := t.env.Intended(s.Name)
+	return ok
 }
 
 // step observes and, where the wanted state is proven absent, acts.
@@ -37,7 +47,7 @@ func (t *task) step(ctx context.Context, s operation.Step) error {
 	if s.Once && s.Observe == nil {
 		// No device shows whether it was done; only the journal keeps it from being
 		// done twice.
-		if t.intents[s.Name] {
+		if t.intended(s) {
 			return inconclusive(s, operation.Observation{Detail: "no device shows it"}, true)
 		}
 		return t.act(ctx, s, operation.Observation{})
@@ -57,13 +67,12 @@ func (t *task) step(ctx context.Context, s operation.Step) error {
 	}
 	switch seen.Verdict {
 	case operation.Done:
-		// An act of an earlier attempt is this job's doing.
-		t.acted = t.acted || t.intents[s.Name]
+		t.acted = t.acted || t.intended(s)
 		return nil
 	case operation.Needed:
 		return t.act(ctx, s, seen)
 	case operation.Inconclusive:
-		return inconclusive(s, seen, t.intents[s.Name])
+		return inconclusive(s, seen, t.intended(s))
 	default:
 		return fault.New(fault.Internal, "step %s observed %q, which is no verdict", s.Name, seen.Verdict)
 	}
@@ -78,22 +87,33 @@ func (t *task) observe(ctx context.Context, s operation.Step) (operation.Observa
 		seen, err = s.Observe(ctx, t.env)
 		return err
 	})
-	if err != nil && t.intents[s.Name] && !fault.KindOf(err).Retryable() && ctx.Err() == nil {
+	if err != nil && t.intended(s) && !fault.KindOf(err).Retryable() && ctx.Err() == nil {
 		// Trying again will not show it, and the act may have been done.
-		return seen, &attention{fault.Wrap(fault.Internal, "cannot see whether "+s.Name+" was done", err)}
+		return seen, operation.Attention(fault.Wrap(fault.Internal, "cannot see whether "+s.Name+" was done", err))
 	}
 	return seen, err
 }
 
 func (t *task) act(ctx context.Context, s operation.Step, seen operation.Observation) error {
+	// Durable before anything is sent: without it nothing is.
+	if !t.acted {
+		if err := t.env.Remember(ctx, keyActed, true); err != nil {
+			return err
+		}
+		t.acted = true
+	}
+	if s.Hold && !t.held {
+		if err := t.journal.Hold(ctx, s.Name); err != nil {
+			return err
+		}
+		t.held = true
+	}
 	if s.Once {
-		// Durable before anything is sent: without the intent nothing is.
 		if err := t.journal.Intent(ctx, s.Name, line(seen.Detail)); err != nil {
 			return err
 		}
-		t.intents[s.Name] = true
+		t.env.intend(s.Name)
 	}
-	t.acted = true
 	err := t.call(s, func() error { return s.Act(ctx, t.env) })
 	if s.Once {
 		octx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
@@ -104,10 +124,24 @@ func (t *task) act(ctx context.Context, s operation.Step, seen operation.Observa
 		if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), jobs.ErrStopping) {
 			// Nobody will look at the device again by himself. When fleetd stops, the
 			// next start does.
-			return &attention{fault.Wrap(fault.Canceled, "stopped during "+s.Name+", which may have been done", err)}
+			return operation.Attention(fault.Wrap(fault.Canceled, "stopped during "+s.Name+", which may have been done", err))
 		}
 	}
 	return err
+}
+
+// release lets a cancel through again, once the unit is known to be safe.
+func (t *task) release(ctx context.Context, s operation.Step) error {
+	if !t.held {
+		return nil
+	}
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	defer cancel()
+	if err := t.journal.Release(rctx, s.Name); err != nil {
+		return err
+	}
+	t.held = false
+	return nil
 }
 
 // call runs a part of a step; what the step put into the environment that cannot
@@ -135,8 +169,8 @@ func inconclusive(s operation.Step, seen operation.Observation, intended bool) e
 	if intended {
 		detail = fmt.Sprintf("%s may have been done: %s", s.Name, detail)
 	}
-	return &attention{&fault.Error{Kind: fault.Conflict, Act: detail, Stage: s.Name,
-		Next: "look at the device, then retry the job"}}
+	return operation.Attention(&fault.Error{Kind: fault.Conflict, Act: detail, Stage: s.Name,
+		Next: "look at the device, then retry the job"})
 }
 
 // done is the result of a unit that went through all steps. It is unchanged
@@ -160,8 +194,13 @@ func (t *task) done(steps []operation.Step) jobs.Result {
 func (t *task) ended(ctx context.Context, s operation.Step, err error) jobs.Result {
 	kind := fault.KindOf(err)
 	switch {
-	case isAttention(err):
+	case operation.NeedsAttention(err):
 		return t.with(jobs.Attention, s.Name, err)
+	case operation.IsSecured(err):
+		if rerr := t.release(ctx, s); rerr != nil {
+			err = errors.Join(err, rerr)
+		}
+		return t.failed(s.Name, err)
 	case ctx.Err() != nil && (kind == fault.Canceled || kind.Retryable()):
 		// The connection was cut because the work was told to stop.
 		return t.canceled(s.Name)

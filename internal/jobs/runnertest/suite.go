@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -357,9 +358,14 @@ type Recorder struct {
 	// Stops is what Stopped gives.
 	Stops <-chan struct{}
 
+	// Stored is what Load gives.
+	Stored map[string][]byte
+
 	stepped chan struct{}
 	mu      sync.Mutex
 	entries []jobs.Entry
+	memory  map[string]json.RawMessage
+	held    bool
 }
 
 var _ jobs.Journal = (*Recorder)(nil)
@@ -423,6 +429,59 @@ func errorText(err error) string {
 // Note keeps a line.
 func (r *Recorder) Note(ctx context.Context, step, detail string) error {
 	return r.keep(ctx, jobs.Entry{Kind: jobs.EntryNote, Step: step, Detail: detail})
+}
+
+// Remember keeps a value for Memory.
+func (r *Recorder) Remember(ctx context.Context, key string, value json.RawMessage) error {
+	if err := r.keep(ctx, jobs.Entry{Kind: entryRemember, Step: key}); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.memory == nil {
+		r.memory = make(map[string]json.RawMessage)
+	}
+	r.memory[key] = value
+	return nil
+}
+
+// entryRemember is how Before is asked about a value.
+const entryRemember jobs.EntryKind = "remember"
+
+// Memory is what was remembered, as the next attempt's Work has it.
+func (r *Recorder) Memory() map[string]json.RawMessage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.memory)
+}
+
+// Load gives what Stored has.
+func (r *Recorder) Load(_ context.Context, key string) ([]byte, error) { return r.Stored[key], nil }
+
+// Hold keeps an entry.
+func (r *Recorder) Hold(ctx context.Context, step string) error {
+	err := r.keep(ctx, jobs.Entry{Kind: jobs.EntryHold, Step: step})
+	r.setHeld(err == nil)
+	return err
+}
+
+// Release keeps an entry.
+func (r *Recorder) Release(ctx context.Context, step string) error {
+	r.setHeld(false)
+	return r.keep(context.WithoutCancel(ctx), jobs.Entry{Kind: jobs.EntryRelease, Step: step})
+}
+
+func (r *Recorder) setHeld(held bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held = held
+}
+
+// Held tells whether the unit is between Hold and Release.
+func (r *Recorder) Held() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held
 }
 
 // Ready keeps a note and does what Go says.
