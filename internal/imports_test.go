@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
 	"internal/daemon": {
 		"internal/api", "internal/metrics", "internal/jobs", "internal/rollout", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
-		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/override", "internal/doctor", "internal/audit",
+		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/sel", "internal/bmc", "internal/override", "internal/doctor", "internal/audit",
 		"internal/schedule", "internal/history", "internal/notify",
 		"internal/device/...", "internal/secret", "internal/fault",
 	},
@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"internal/command":  {"internal/operation", "internal/device", "internal/parse", "internal/transcript", "internal/fault"},
 	"internal/check":    {"internal/operation", "internal/device", "internal/fault"},
 	"internal/hostkeys": {"internal/operation", "internal/device", "internal/fault"},
+	"internal/sel":      {"internal/operation", "internal/device", "internal/bmc", "internal/secret", "internal/fault"},
 
 	// It makes an inventory of ours, and reads it as fleetd would.
 	"internal/ansible": {"internal/device/inventory", "internal/fault"},
@@ -66,6 +67,9 @@ var allowed = map[string][]string{
 
 	// Event logs of BMCs, which are read while the device is dead.
 	"internal/bmc": {"internal/secret", "internal/fault"},
+
+	// Files to devices and from them, for operations.
+	"internal/transfer": {"internal/device", "internal/fault"},
 
 	"internal/parse":      {"internal/hint", "internal/fault", "templates"},
 	"internal/transcript": {},

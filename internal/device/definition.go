@@ -17,7 +17,10 @@ type Definition struct {
 	Shell    ShellDefinition `yaml:"shell"`
 	ReadOnly []string        `yaml:"read_only"` // globs of commands that `command run` allows without --unsafe
 	Checks   Checks          `yaml:"checks"`
-	Source   string          `yaml:"-"` // BuiltIn or the override's path
+	Files    FilesDefinition `yaml:"files"`
+	Proofs   Proofs          `yaml:"proofs"`
+	Hotfix   *Hotfix         `yaml:"hotfix"` // nil where the platform has no such way
+	Source   string          `yaml:"-"`      // BuiltIn or the override's path
 
 	memo *memo // set by LoadDefinition
 }

@@ -68,8 +68,14 @@ func (c checker) keys(n *yaml.Node, t reflect.Type, path []any) error {
 				return err
 			}
 		}
+	case t.Kind() == reflect.Map && n.Kind == yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if err := c.keys(n.Content[i+1], t.Elem(), with(path, n.Content[i].Value)); err != nil {
+				return err
+			}
+		}
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
-	case t.Kind() == reflect.Struct:
+	case t.Kind() == reflect.Struct || t.Kind() == reflect.Map:
 		return c.errorf(path, "must be a mapping (key: value)")
 	case t.Kind() == reflect.Slice:
 		return c.errorf(path, "must be a list")
@@ -125,10 +131,19 @@ func (c checker) check(d *Definition) error {
 			return c.errorf([]any{"read_only", i}, "not a glob: %q", g)
 		}
 	}
+	if err := c.files(&d.Files); err != nil {
+		return err
+	}
 	if err := c.checks(&d.Checks); err != nil {
 		return err
 	}
-	return c.shell(&d.Shell)
+	if err := c.shell(&d.Shell); err != nil {
+		return err
+	}
+	if err := c.proofs(d); err != nil {
+		return err
+	}
+	return c.hotfix(d)
 }
 
 func (c checker) checks(k *Checks) error {

@@ -127,14 +127,49 @@ type ExecResult struct {
 	Elapsed time.Duration
 }
 
-// Files is an SFTP session. Later operations add what they need; paths are the
-// device's own and are never built from device output.
+// Files is an SFTP session. Paths are the device's own and are never built from
+// device output. It may be used from several goroutines. Errors keep what
+// errors.Is knows of them (fs.ErrNotExist, fs.ErrExist, fs.ErrPermission).
 type Files interface {
+	// Stat follows links.
 	Stat(name string) (fs.FileInfo, error)
 	ReadDir(name string) ([]fs.FileInfo, error)
 	// RealPath resolves a path on the device; "." is the login directory.
 	RealPath(name string) (string, error)
+	// OpenFile opens a file; flag is of os.O_RDONLY, O_WRONLY, O_RDWR, O_CREATE,
+	// O_EXCL and O_TRUNC.
+	OpenFile(name string, flag int) (File, error)
+	// Rename replaces newName where there is one: in one act where the server can
+	// (posix-rename@openssh.com), else by removing it first.
+	Rename(oldName, newName string) error
+	// Remove removes a file; a directory is fault.Refused.
+	Remove(name string) error
+	Mkdir(name string) error
+	// StatVFS tells the space of the file system that name is on; fault.Unsupported
+	// where the server does not say (statvfs@openssh.com).
+	StatVFS(name string) (Space, error)
 	Close() error
+}
+
+// File is an open file on a device. ReadAt and WriteAt may be called from several
+// goroutines; that is how to have more than one packet under way. Each call of at
+// most MaxPacket bytes is one packet. After an error of a ReadAt or WriteAt the
+// buffer given to it may still be in use and must not be used again.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	// MaxPacket is the largest read or write that the server is known to take at once.
+	MaxPacket() int
+	// Stat is of the open file, also after a rename.
+	Stat() (fs.FileInfo, error)
+	// Close ends the use of the file. It may be called twice.
+	Close() error
+}
+
+// Space is what a file system of a device has, in bytes.
+type Space struct {
+	Total     int64
+	Available int64 // to the user who is logged in
 }
 
 // Session is a device ready for work: what an operation gets. One Session

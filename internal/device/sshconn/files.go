@@ -44,7 +44,7 @@ func (c *Conn) Files(ctx context.Context) (device.Files, error) {
 		}
 		// What the server says about itself on the error stream has no reader.
 		c.link.spawn(func() { pump(discard{}, s.ch.Stderr(), lineBuffer) })
-		client, err := sftp.NewClientPipe(s.ch, channelStdin{s.ch})
+		client, err := sftp.NewClientPipe(s.ch, channelStdin{s.ch}, sftp.MaxPacketUnchecked(largePacket))
 		if err != nil {
 			return &fault.Error{Kind: fault.Refused, Err: fmt.Errorf("the SFTP server did not start: %s", foreign(err.Error())),
 				Next: "enable the SFTP subsystem on the device"}

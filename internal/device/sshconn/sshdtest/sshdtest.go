@@ -37,6 +37,11 @@ type Options struct {
 	HostKeys []string
 	// Config are lines put before ours in sshd_config, where the first one wins.
 	Config []string
+	// Listener, when set, takes the connections instead of a port on loopback, and is
+	// closed at the end; Within is a command, such as "ip netns exec NAME", that sshd
+	// is run by. Together they put the server into a network of its own.
+	Listener net.Listener
+	Within   []string
 }
 
 // Server is a running sshd. Its fields do not change.
@@ -73,9 +78,11 @@ func Start(tb testing.TB, opts Options) *Server {
 		tb.Fatal(err)
 	}
 	s := &Server{User: me.Username, Dir: tb.TempDir()}
-	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	listener := opts.Listener
+	if listener == nil {
+		if listener, err = (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0"); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	addr := listener.Addr().(*net.TCPAddr)
 	s.Addr, s.Host, s.Port = addr.String(), addr.IP.String(), addr.Port
@@ -90,7 +97,7 @@ func Start(tb testing.TB, opts Options) *Server {
 			if err != nil {
 				return
 			}
-			wg.Go(func() { s.serve(tb, sshd, config, conn, &running) })
+			wg.Go(func() { s.serve(tb, append(opts.Within[:len(opts.Within):len(opts.Within)], sshd), config, conn, &running) })
 		}
 	})
 	tb.Cleanup(func() {
@@ -112,7 +119,7 @@ func Start(tb testing.TB, opts Options) *Server {
 func (s *Server) path(name string) string { return filepath.Join(s.Dir, name) }
 
 // serve hands one connection to a daemon of its own.
-func (s *Server) serve(tb testing.TB, sshd, config string, conn net.Conn, running *sync.Map) {
+func (s *Server) serve(tb testing.TB, sshd []string, config string, conn net.Conn, running *sync.Map) {
 	tb.Helper()
 	file, err := conn.(*net.TCPConn).File()
 	_ = conn.Close()
@@ -120,7 +127,8 @@ func (s *Server) serve(tb testing.TB, sshd, config string, conn net.Conn, runnin
 		tb.Errorf("sshd: %v", err)
 		return
 	}
-	cmd := exec.CommandContext(tb.Context(), sshd, "-i", "-f", config, "-E", s.path("sshd.log"))
+	args := append(sshd[1:len(sshd):len(sshd)], "-i", "-f", config, "-E", s.path("sshd.log"))
+	cmd := exec.CommandContext(tb.Context(), sshd[0], args...)
 	cmd.Stdin, cmd.Stdout = file, file
 	if err := cmd.Start(); err != nil {
 		_ = file.Close()
