@@ -3,6 +3,7 @@ package bmc
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"capfleet/internal/fault"
@@ -39,6 +40,31 @@ func (f first) Read(ctx context.Context) (Log, error) {
 		return Log{}, fault.New(fault.Invalid, "there is no reader")
 	}
 	return Log{}, &fault.Error{Kind: fault.KindOf(best), Stage: fault.StageOf(best), Err: errors.New(strings.Join(told, "; "))}
+}
+
+// autoOrder prefers IPMI, which alone has the bytes of a record on all boards.
+func autoOrder() []Protocol { return []Protocol{IPMILan, Redfish, SupermicroWeb} }
+
+// AutoFrom is New of Auto that begins with the protocol that worked before.
+func AutoFrom(worked Protocol, target Target, opts Options) (Reader, error) {
+	if target.Port != 0 {
+		return nil, fault.New(fault.Invalid, "the BMC %s has port %d, but which protocol is there is not said: set one", target.Host, target.Port)
+	}
+	order := autoOrder()
+	if at := slices.Index(order, worked); at > 0 {
+		order = slices.Insert(slices.Delete(order, at, at+1), 0, worked)
+	}
+	var readers []Reader
+	for _, protocol := range order {
+		// An account that is too long for IPMI may be right for the others.
+		if reader, err := New(protocol, target, opts); err == nil || protocol != IPMILan {
+			if err != nil {
+				return nil, err
+			}
+			readers = append(readers, reader)
+		}
+	}
+	return First(readers...), nil
 }
 
 // moreTelling prefers the error of somebody who answered.

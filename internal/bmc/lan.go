@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/bougou/go-ipmi/pkg/command/app"
 	"github.com/bougou/go-ipmi/pkg/command/storage"
@@ -34,8 +35,9 @@ const (
 	codePrivilege       = 0xd4
 )
 
-// lanReader reads over IPMI 2.0 (RMCP+) with Get SEL Entry and nothing else. The
-// session is of privilege level User, with which a BMC lets nobody write.
+// lanReader reads over IPMI 2.0 (RMCP+) with Get SEL Info and Get SEL Entry and
+// nothing else. The session is of privilege level User, with which a BMC lets
+// nobody write.
 type lanReader struct {
 	target Target
 	opts   Options
@@ -57,7 +59,7 @@ func (r *lanReader) Read(ctx context.Context) (Log, error) {
 	if err != nil {
 		return log, fault.Wrap(fault.Unreachable, "reach BMC "+r.target.Host, err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	// A read in progress ends with the context.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(aLongTimeAgo) })()
 
@@ -66,8 +68,42 @@ func (r *lanReader) Read(ctx context.Context) (Log, error) {
 		return log, r.explain("open IPMI session with BMC "+r.target.Host, err)
 	}
 	defer session.close(ctx)
-	log.Entries, err = walk(ctx, session)
+	log.Entries, log.Erased, log.Full, err = readAll(ctx, session)
 	return log, r.explain("read event log of BMC "+r.target.Host, err)
+}
+
+// readAll reads the log between two looks at when it was last erased: a log that
+// was cleared meanwhile is not one log.
+func readAll(ctx context.Context, source entrySource) (entries []Entry, erased *time.Time, full bool, err error) {
+	before, told, err := logInfo(ctx, source)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	if entries, err = walk(ctx, source); err != nil || !told {
+		return entries, nil, false, err
+	}
+	after, told, err := logInfo(ctx, source)
+	switch {
+	case err != nil:
+		return entries, nil, false, err
+	case told && !after.RecentEraseTime.Equal(before.RecentEraseTime):
+		return entries, nil, false, fault.New(fault.Busy, "the log was erased while it was read")
+	}
+	if seconds := after.RecentEraseTime.Unix(); told && seconds > 0 && seconds < unspecified {
+		utc := after.RecentEraseTime.UTC()
+		erased = &utc
+	}
+	return entries, erased, told && after.OperationSupport.Overflow, nil
+}
+
+// logInfo asks Get SEL Info. A BMC that does not know it, or answers it with
+// something else, tells nothing; that is no error.
+func logInfo(ctx context.Context, source entrySource) (info storage.GetSELInfoResponse, told bool, err error) {
+	err = source.command(ctx, &storage.GetSELInfoRequest{}, &info)
+	if _, refused := errors.AsType[*types.ResponseError](err); refused || fault.Is(err, fault.Unparsed) {
+		return info, false, nil
+	}
+	return info, err == nil, err
 }
 
 // entrySource answers Get SEL Entry.

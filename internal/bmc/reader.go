@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strconv"
+	"time"
 
 	"capfleet/internal/fault"
 	"capfleet/internal/secret"
@@ -29,6 +30,11 @@ type Log struct {
 	// Protocol says how it was read, which Auto does not know before.
 	Protocol Protocol
 	Entries  []Entry
+	// Erased is when records were last erased, by the BMC's clock; nil where the
+	// protocol does not tell.
+	Erased *time.Time
+	// Full says that the BMC has dropped records because there was no room.
+	Full bool
 }
 
 // Reader reads the event log of one BMC.
@@ -79,21 +85,8 @@ func New(protocol Protocol, target Target, opts Options) (Reader, error) {
 	case Redfish:
 		return &redfishReader{target, opts}, nil
 	case Auto:
-		return newAuto(target, opts)
+		return AutoFrom("", target, opts)
 	default:
 		return nil, fault.New(fault.Invalid, "there is no BMC protocol %q", protocol)
 	}
-}
-
-// newAuto prefers IPMI, which alone has the bytes of a record on all boards.
-func newAuto(target Target, opts Options) (Reader, error) {
-	if target.Port != 0 {
-		return nil, fault.New(fault.Invalid, "the BMC %s has port %d, but which protocol is there is not said: set one", target.Host, target.Port)
-	}
-	readers := []Reader{&redfishReader{target, opts}, &supermicroReader{target, opts}}
-	// An account that is too long for IPMI may be right for the others.
-	if lan, err := newLAN(target, opts); err == nil {
-		readers = append([]Reader{lan}, readers...)
-	}
-	return First(readers...), nil
 }

@@ -24,6 +24,10 @@ type supermicroReader struct {
 	opts   Options
 }
 
+// StageSession is the stage of an error of a session that began with a login that
+// was taken: the account is not the reason.
+const StageSession = "session"
+
 const (
 	loginPath  = "/cgi/login.cgi"
 	logoutPath = "/cgi/logout.cgi"
@@ -129,7 +133,7 @@ func (r *supermicroReader) fetch(ctx context.Context, web *webClient, session ht
 func parseSELInfo(body []byte) ([]Entry, error) {
 	body = bytes.TrimLeft(body, "\ufeff \t\r\n")
 	if !bytes.HasPrefix(body, []byte("<?xml")) {
-		return nil, &fault.Error{Kind: fault.Auth, Stage: "session", Err: errors.New("the BMC answers with a page instead of its log: it does not take the session"), Next: "see that the account may read the event log"}
+		return nil, &fault.Error{Kind: fault.Auth, Stage: StageSession, Err: errors.New("the BMC answers with a page instead of its log: it does not take the session"), Next: "see that the account may read the event log"}
 	}
 	var (
 		entries []Entry

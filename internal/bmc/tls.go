@@ -31,7 +31,7 @@ type TLS struct {
 
 // Certificate is what a BMC shows who it is, for somebody to compare and pin.
 type Certificate struct {
-	Fingerprint string    `json:"fingerprint"` // SHA-256, as Pins
+	Fingerprint string    `json:"fingerprint"` // SHA-256, as Pin has it
 	Subject     string    `json:"subject"`
 	Issuer      string    `json:"issuer"`
 	NotBefore   time.Time `json:"not_before"`
@@ -53,8 +53,12 @@ func Show(ctx context.Context, target Target) (Certificate, error) {
 	if err != nil {
 		return Certificate{}, webError(ctx, act, err)
 	}
-	defer conn.Close()
-	shown := conn.(*tls.Conn).ConnectionState().PeerCertificates
+	defer func() { _ = conn.Close() }()
+	secured, ok := conn.(*tls.Conn)
+	if !ok {
+		return Certificate{}, fault.New(fault.Internal, "%s: %T is no TLS connection", act, conn)
+	}
+	shown := secured.ConnectionState().PeerCertificates
 	if len(shown) == 0 {
 		return Certificate{}, fault.New(fault.HostKey, "%s: it shows none", act)
 	}
@@ -71,9 +75,13 @@ func (t TLS) config() (*tls.Config, error) {
 	}
 	var pins [][]byte
 	for _, pin := range t.Pins {
-		sum, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(pin), ":", ""))
-		if err != nil || len(sum) != sha256.Size {
-			return nil, fault.New(fault.Invalid, "%q is no SHA-256 fingerprint of a certificate", pin)
+		digits, err := ParseFingerprint(pin)
+		if err != nil {
+			return nil, err
+		}
+		sum, err := hex.DecodeString(digits)
+		if err != nil {
+			return nil, fault.Wrap(fault.Invalid, "read a fingerprint", err)
 		}
 		pins = append(pins, sum)
 	}

@@ -82,7 +82,7 @@ func (c *webClient) do(ctx context.Context, method, path string, header http.Hea
 	if err != nil {
 		return page{}, webError(ctx, method+" "+path, unwrapURL(err))
 	}
-	defer reply.Body.Close()
+	defer func() { _ = reply.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(reply.Body, maxBody+1))
 	if err != nil {
 		return page{}, cutOff(ctx, method+" "+path, err)

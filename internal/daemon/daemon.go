@@ -36,6 +36,7 @@ import (
 	"capfleet/internal/override"
 	"capfleet/internal/parse"
 	"capfleet/internal/runner"
+	"capfleet/internal/secret"
 )
 
 // stopTimeout is how long running work is given to leave its devices safe when
@@ -169,7 +170,9 @@ func (d *Daemon) open(ctx context.Context) error {
 	dialer := sshconn.NewDialer(sshconn.Options{Logger: d.log})
 	d.done("connections", dialer.Close)
 	d.dialer = dialer
-	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition)
+	secrets := &secret.Resolver{}
+	d.done("secrets", func() error { secrets.Close(); return nil })
+	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets)
 	d.operations = map[string]operation.Operation{}
 	for _, op := range ops {
 		d.operations[op.Name()] = op

@@ -12,6 +12,8 @@ import (
 	"capfleet/internal/operation"
 	"capfleet/internal/parse"
 	"capfleet/internal/report"
+	"capfleet/internal/secret"
+	"capfleet/internal/sel"
 )
 
 // platforms is the list of drivers. A new platform is one line here.
@@ -32,11 +34,12 @@ func platforms(overrides string) ([]device.Driver, error) {
 }
 
 // operations is the list of kinds of work. A new operation is one line here.
-func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(string) (*device.Definition, bool)) []operation.Operation {
+func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(string) (*device.Definition, bool), secrets *secret.Resolver) []operation.Operation {
 	return []operation.Operation{
 		report.New(lib),
 		command.New(definition),
 		check.New(),
 		hostkeys.New(dialer, dialer),
+		sel.New(sel.Options{Secrets: secrets}),
 	}
 }
