@@ -19,6 +19,7 @@ type Service interface {
 	AuditService
 	TemplateService
 	DoctorService
+	ScheduleService
 }
 
 // DeviceService answers for the inventory.

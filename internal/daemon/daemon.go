@@ -36,6 +36,7 @@ import (
 	"capfleet/internal/override"
 	"capfleet/internal/parse"
 	"capfleet/internal/runner"
+	"capfleet/internal/schedule"
 	"capfleet/internal/secret"
 )
 
@@ -63,6 +64,7 @@ type Daemon struct {
 	drivers    map[string]device.Driver
 	operations map[string]operation.Operation
 	engine     *jobs.Engine
+	schedules  *schedule.Scheduler
 	artifacts  *artifact.Store
 	ledger     *ledger.DB
 	overrides  *override.Store
@@ -191,7 +193,11 @@ func (d *Daemon) open(ctx context.Context) error {
 		Logger: d.log,
 		Now:    d.now,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	d.schedules = schedule.New(schedule.Options{Ledger: db, Jobs: scheduled{d}, Logger: d.log, Now: d.now})
+	return nil
 }
 
 // setInventory puts an inventory into force. Jobs that exist keep the devices as
@@ -265,6 +271,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	var beside sync.WaitGroup
 	beside.Go(func() { d.reload(serveCtx) })
 	beside.Go(func() { d.upkeep(serveCtx) })
+	beside.Go(func() { d.schedules.Run(serveCtx) })
 	beside.Go(func() { d.watchdog(workCtx) })
 	beside.Go(func() { d.serveMetrics(workCtx) })
 	beside.Go(func() { followQueue(workCtx) })

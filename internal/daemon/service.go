@@ -17,6 +17,7 @@ import (
 	"capfleet/internal/device/sshconn"
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
+	"capfleet/internal/schedule"
 )
 
 // service answers the API. The methods only translate; what decides is in the
@@ -113,6 +114,9 @@ func hostName(dev *device.Device) string {
 }
 
 func (s service) Start(ctx context.Context, by string, req api.JobRequest) (api.Job, error) {
+	if schedule.Reserved(req.RequestID) {
+		return api.Job{}, fault.New(fault.Invalid, "request ids that begin with %q are those of schedules", "schedule:")
+	}
 	return out(s.d.Start(ctx, by, req))
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"capfleet/internal/artifact"
@@ -10,6 +11,7 @@ import (
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
 	"capfleet/internal/ledger"
+	"capfleet/internal/schedule"
 )
 
 // Upkeep says what is kept of what was done and how the ledger is backed up. The
@@ -45,7 +47,7 @@ func (o Options) backups() ledger.Backups {
 
 func (o Options) ledgerOptions() ledger.Options {
 	return ledger.Options{
-		Namespaces: append(jobs.Namespaces(), artifact.Namespaces()...),
+		Namespaces: slices.Concat(jobs.Namespaces(), artifact.Namespaces(), schedule.Namespaces()),
 		Backups:    o.backups().Dir,
 		Reserve:    o.Upkeep.MinFree,
 		Logger:     o.Logger,
