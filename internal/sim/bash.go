@@ -273,8 +273,11 @@ func isBashReport(args []string) bool {
 }
 
 // open serves redirections and sourced files.
-func (b *bash) open(_ context.Context, name string, flag int, perm fs.FileMode) (io.ReadWriteCloser, error) {
+func (b *bash) open(ctx context.Context, name string, flag int, perm fs.FileMode) (io.ReadWriteCloser, error) {
 	name = slashed(name)
+	if !path.IsAbs(name) {
+		name = path.Join(slashed(interp.HandlerCtx(ctx).Dir), name)
+	}
 	switch name {
 	case "/dev/null":
 		return devNull{}, nil

@@ -33,14 +33,19 @@ func (p *bigipPersonality) furnish(d *device) map[string]string {
 		"/root/": "", "/home/admin/": "", "/config/": "", "/shared/images/": "", "/var/tmp/": "", "/var/log/": "", "/var/local/ucs/": "", "/tmp/": "",
 		"/VERSION": fmt.Sprintf("Product: BIG-IP\nVersion: %s\nBuild: %s\nBase_build: %s\nEdition: %s\nDate: %s\n",
 			v.version, v.build, v.build, v.edition, v.date),
-		"/config/bigip.license": "Licensed date :                    20240601\nService check date :               20990101\n",
+		"/config/bigip.license": "",
 		"/proc/uptime":          "", "/proc/sys/kernel/random/boot_id": "",
 	}
 }
 
 func (p *bigipPersonality) settings(*device) map[string]string { return nil }
 
-func (p *bigipPersonality) live(d *device, path string) []byte { return procFile(d, path) }
+func (p *bigipPersonality) live(d *device, path string) []byte {
+	if path == "/config/bigip.license" {
+		return fmt.Appendf(nil, "Licensed date :                    20240601\nService check date :               %s\n", d.licence())
+	}
+	return procFile(d, path)
+}
 
 func (p *bigipPersonality) kernel(*device) kernel {
 	return kernel{release: "3.10.0-862.14.4.el7.ve.x86_64", version: "#1 SMP Wed Oct 21 14:01:58 PDT 2020", machine: "x86_64"}

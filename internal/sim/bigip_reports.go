@@ -33,41 +33,6 @@ func releaseOf(d *device) bigipRelease {
 	return releases[pair.random("release").IntN(len(releases))]
 }
 
-// volume is one boot location.
-type volume struct {
-	name, product, version, build, status string
-	active                                bool
-}
-
-// volumesOf lists the boot locations: the running one, an older one to go back
-// to, and an empty one.
-func volumesOf(d *device) []volume {
-	now := releaseOf(d)
-	list := []volume{
-		{name: "HD1.1", product: "BIG-IP", version: now.version, build: now.build, status: "complete"},
-		{name: "HD1.2", product: "BIG-IP", version: "11.6.1", build: "2.0.338", status: "complete"},
-		{name: "HD1.3", product: "none", version: "none", build: "none", status: "complete"},
-	}
-	active := activeVolume(d)
-	for i := range list {
-		list[i].active = list[i].name == active
-	}
-	return list
-}
-
-func activeVolume(d *device) string {
-	if v := d.state().BootVolume; v != "" {
-		return v
-	}
-	return "HD1.1"
-}
-
-// running is what the booted volume holds.
-func running(d *device) volume {
-	list := volumesOf(d)
-	return list[slices.IndexFunc(list, func(v volume) bool { return v.active })]
-}
-
 func showVersion(d *device) string {
 	r, v := releaseOf(d), running(d)
 	width := 12
@@ -77,16 +42,11 @@ func showVersion(d *device) string {
 	var b strings.Builder
 	line := func(key, value string) { fmt.Fprintf(&b, "  %-*s%s\n", width, key, value) }
 	b.WriteString("\nSys::Version\nMain Package\n")
-	line("Product", v.product)
-	line("Version", v.version)
-	line("Build", v.build)
-	if v.version == r.version {
-		line("Edition", r.edition)
-		line("Date", r.date)
-	} else {
-		line("Edition", "Hotfix HF2")
-		line("Date", "Tue Jan 10 17:32:11 PST 2017")
-	}
+	line("Product", v.Product)
+	line("Version", v.Version)
+	line("Build", v.Build)
+	line("Edition", v.Edition)
+	line("Date", v.Date)
 	if r.fips != "" {
 		line("FIPS Module", r.fips)
 	}
@@ -108,7 +68,7 @@ func showSoftware(d *device) string {
 	volumes := volumesOf(d)
 	rows := append(make([][]string, 0, 1+len(volumes)), head)
 	for _, v := range volumes {
-		row := []string{v.name, v.product, v.version, v.build, map[bool]string{true: "yes", false: "no"}[v.active], v.status}
+		row := []string{v.Name, v.Product, v.Version, v.Build, map[bool]string{true: "yes", false: "no"}[v.active], v.Status}
 		if r.slot {
 			row = slices.Insert(row, 1, "1")
 		}
@@ -158,13 +118,18 @@ func table(title string, width int) string {
 
 func showFailoverStatus(d *device) string {
 	var b strings.Builder
-	if d.state().Standby {
-		b.WriteString(table("CM::Failover Status", 41) + "Color    gray\nStatus   STANDBY\nSummary  1/1 standby\nDetails\n")
-	} else {
-		b.WriteString(table("CM::Failover Status", 41) + "Color    green\nStatus   ACTIVE\nSummary  1/1 active\nDetails  active for /Common/traffic-group-1\n")
+	color, status, summary := "gray", strings.ToUpper(d.failoverState()), "1/1 standby"
+	details := ""
+	switch d.failoverState() {
+	case roleActive:
+		color, summary, details = "green", "1/1 active", "active for /Common/traffic-group-1"
+	case roleInoperative:
+		color, status, summary = "red", "OFFLINE", "The device is inoperative"
 	}
+	b.WriteString(table("CM::Failover Status", 41))
+	fmt.Fprintf(&b, "Color    %s\nStatus   %s\nSummary  %s\n%s\n", color, status, summary, strings.TrimSpace("Details  "+details))
 	if d.peer != nil {
-		status := "Ok"
+		status = "Ok"
 		if !d.peer.isUp() {
 			status = "Error"
 		}
@@ -183,6 +148,8 @@ func showSyncStatus(d *device) string {
 	case "In Sync":
 	case "Standalone":
 		mode, summary = "standalone", " "
+	case "":
+		color, summary = "red", "The configuration is not loaded"
 	case "Disconnected":
 		color, summary = "red", "There is no connection to the other device"
 	case "Sync Failure":

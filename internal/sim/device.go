@@ -43,6 +43,8 @@ type device struct {
 	power      context.Context //nolint:containedctx // from one power-on to the next power-off; nil while off
 	powerOff   context.CancelFunc
 	installing bool
+	live       *liveInstall         // of a BIG-IP
+	images     map[string]time.Time // when files in its image directory got their names
 }
 
 // personality is how the devices of one platform talk.
@@ -344,9 +346,10 @@ func (d *device) boot() {
 }
 
 func (d *device) finishBoot() {
-	var left bool
+	var left, moved bool
 	var boots int
 	change := &d.ordered.Load().change
+	first := firstVolumes(d)
 	d.fleet.store.change(func() {
 		left = d.st.Maintenance && !change.inMaintenance
 		d.st.Maintenance, d.st.Booting = change.inMaintenance, false
@@ -355,6 +358,9 @@ func (d *device) finishBoot() {
 			d.st.Packages = d.st.PackagesBefore
 		}
 		d.st.PackagesBefore, d.st.Unbooted = nil, false
+		if d.platform == platformBigIP {
+			moved = d.bootVolume(change, first)
+		}
 		if change.noConfig {
 			d.st.Running, d.st.Saved = nil, nil
 		}
@@ -366,7 +372,18 @@ func (d *device) finishBoot() {
 	if left {
 		d.note(eventMaintenanceOff, "by=boot")
 	}
-	d.note(eventBoot, "boots=%d", boots)
+	if d.platform == platformBigIP {
+		d.note(eventBoot, "boots=%d volume=%s", boots, activeVolume(d))
+	} else {
+		d.note(eventBoot, "boots=%d", boots)
+	}
+	if moved && change.firmwareReboot > 0 {
+		d.fleet.spawn(func() {
+			if pause(d.fleet.ctx, change.firmwareReboot) == nil {
+				_ = d.reboot("firmware update") // fails only when the fleet is closing
+			}
+		})
+	}
 	if d.isCapturing() {
 		d.note(eventCaptureStart, "reason=boot")
 	}
@@ -421,6 +438,9 @@ func (d *device) saveConfig(user string) {
 
 // hostname as the device shows it.
 func (d *device) hostname() string {
+	if d.state().Inoperative {
+		return "localhost" // it has not loaded its own
+	}
 	if h, ok := d.setting("hostname"); ok {
 		return h
 	}

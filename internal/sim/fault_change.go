@@ -28,12 +28,25 @@ type changeFaults struct {
 	unchanged     bool
 	noConfig      bool
 
+	// BIG-IP.
+	licence        string // service check date, 20240131; "" is a good one
+	badConfig      bool
+	ucsFails       bool
+	failoverStuck  bool
+	bothActive     bool
+	autoFailback   bool
+	firmwareReboot time.Duration
+	settleTime     time.Duration
+	imageTime      time.Duration
+	ucsTime        time.Duration
+
 	reload  string // what reload asks, reloadNone and so on
 	capture string // what can be seen of capture, captureFull and so on
 }
 
 func healthyChange() changeFaults {
-	return changeFaults{cuts: map[changeStep]*cut{}, reload: reloadNone, capture: captureFull}
+	return changeFaults{cuts: map[changeStep]*cut{}, reload: reloadNone, capture: captureFull,
+		settleTime: 200 * time.Millisecond, imageTime: 200 * time.Millisecond, ucsTime: 100 * time.Millisecond}
 }
 
 // changeStep is a part of a change whose connection can be ordered to be cut.
@@ -44,6 +57,7 @@ const (
 	stepInstall     changeStep = "install"
 	stepSave        changeStep = "save"
 	stepReload      changeStep = "reload"
+	stepFailover    changeStep = "failover"
 )
 
 // When a connection is cut.
@@ -88,14 +102,30 @@ func changeCatalogue() []entry {
 		cutting(stepInstall, "the install command", cutDuring, cutBefore, cutAfter),
 		cutting(stepSave, "saving the configuration", cutAfter, cutBefore),
 		cutting(stepReload, "the command that reboots", cutAfter, cutBefore),
+		cutting(stepFailover, "run sys failover standby", cutAfter, cutBefore).on(platformBigIP),
 		fault("install_fails", "", "fails half-way through an installation", flag(func(f *faults) { f.change.installFail = true })),
 		fault("listed_old", "", "says that a package was installed and goes on listing what it listed before", flag(func(f *faults) { f.change.listedOld = true })).on(platformOSm),
 		fault("never_returns", "", "does not come back from a reboot for as long as this is ordered", flag(func(f *faults) { f.change.neverReturns = true })),
 		fault("back_in_maintenance", "", "comes back from a reboot in maintenance mode", flag(func(f *faults) { f.change.inMaintenance = true })).on(platformOSm),
 		fault("back_without_capture", "", "comes back from a reboot and captures nothing", flag(func(f *faults) { f.change.noCapture = true })).on(platformOSm),
-		fault("back_unchanged", "", "comes back from a reboot with the software of before", flag(func(f *faults) { f.change.unchanged = true })),
+		fault("back_unchanged", "", "comes back from a reboot with the software of before (also called boots_old_volume)",
+			flag(func(f *faults) { f.change.unchanged = true })).alias("boots_old_volume"),
 		fault("back_without_config", "", "comes back from a reboot without its configuration", flag(func(f *faults) { f.change.noConfig = true })),
+		fault("licence_old", "[=YYYYMMDD]", "has a licence with that service check date (20130101); newer software boots and loads no configuration", licence).on(platformBigIP),
+		fault("config_invalid", "", "has a configuration that load sys config verify finds an error in", flag(func(f *faults) { f.change.badConfig = true })).on(platformBigIP),
+		fault("ucs_fails", "", "cannot save a UCS archive", flag(func(f *faults) { f.change.ucsFails = true })).on(platformBigIP),
+		fault("failover_stuck", "", "takes run sys failover standby and stays active", flag(func(f *faults) { f.change.failoverStuck = true })).on(platformBigIP),
+		fault("both_active", "", "calls itself active whatever its peer is", flag(func(f *faults) { f.change.bothActive = true })).on(platformBigIP),
+		fault("firmware_reboot", "[=DURATION]", "reboots once more that long after its first boot from a volume (500ms)",
+			duration(500*time.Millisecond, func(f *faults, d time.Duration) { f.change.firmwareReboot = d })).on(platformBigIP),
 
+		variant("auto_failback", "", "takes the active role back when it boots", flag(func(f *faults) { f.change.autoFailback = true })).on(platformBigIP),
+		variant("settle_time", "=DURATION", "how long after a boot it is INOPERATIVE (200ms)",
+			duration(0, func(f *faults, d time.Duration) { f.change.settleTime = d })).on(platformBigIP),
+		variant("image_time", "=DURATION", "how long it hashes an image before it lists it (200ms)",
+			duration(0, func(f *faults, d time.Duration) { f.change.imageTime = d })).on(platformBigIP),
+		variant("ucs_time", "=DURATION", "how long saving a UCS archive takes (100ms)",
+			duration(0, func(f *faults, d time.Duration) { f.change.ucsTime = d })).on(platformBigIP),
 		variant("reload_prompt", "=none|unsaved|confirm|drop",
 			"what reload asks: nothing, whether to save, whether to reboot; or it drops the connection with no word",
 			choice(func(f *faults, s string) { f.change.reload = s }, reloadNone, reloadUnsaved, reloadConfirm, reloadDrop)).on(platformOSm),
@@ -105,6 +135,16 @@ func changeCatalogue() []entry {
 
 		event("installed", "=PACKAGE", "has had a package, named as package install names it, for long", (*device).hadPackage).on(platformOSm),
 	}
+}
+
+func licence(arg string) (func(*faults), error) {
+	if arg == "" {
+		arg = "20130101"
+	}
+	if _, err := time.Parse("20060102", arg); err != nil {
+		return nil, fmt.Errorf("%w: %q is not a date such as 20240131", ErrInvalid, arg)
+	}
+	return func(f *faults) { f.change.licence = arg }, nil
 }
 
 // cut is an order to cut the connection once at one step.

@@ -290,5 +290,5 @@ func journal(t *testing.T, f *sim.Fleet) string {
 }
 
 func quick(faults ...string) sim.Options {
-	return sim.Options{Devices: 8, Faults: append([]string{"*:boot_time=20ms"}, faults...)}
+	return sim.Options{Devices: 8, Faults: append([]string{"*:boot_time=20ms", "*:settle_time=0s"}, faults...)}
 }

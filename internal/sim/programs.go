@@ -383,6 +383,9 @@ func (c *call) inputs(names []string, fn func(name string, r io.Reader) error) i
 
 func digest(newHash func() hash.Hash) command {
 	return func(c *call) int {
+		if len(c.args) > 1 && (c.args[1] == "-c" || c.args[1] == "--check") {
+			return c.checkDigests(newHash)
+		}
 		return c.inputs(c.args[1:], func(name string, r io.Reader) error {
 			h := newHash()
 			if _, err := io.Copy(h, r); err != nil {
@@ -392,6 +395,42 @@ func digest(newHash func() hash.Hash) command {
 			return nil
 		})
 	}
+}
+
+// checkDigests is md5sum -c and the like: lists of digests and names.
+func (c *call) checkDigests(newHash func() hash.Hash) int {
+	bad := 0
+	status := c.inputs(c.args[2:], func(_ string, list io.Reader) error {
+		lines := bufio.NewScanner(list)
+		for lines.Scan() {
+			want, name, ok := strings.Cut(lines.Text(), " ")
+			if !ok {
+				continue
+			}
+			name = strings.TrimLeft(name, " *")
+			f, err := c.open(name)
+			if err != nil {
+				c.printf("%s: FAILED open or read\n", name)
+				bad++
+				continue
+			}
+			h := newHash()
+			_, err = io.Copy(h, f)
+			_ = f.Close() // read-only
+			if err != nil || !strings.EqualFold(want, hex.EncodeToString(h.Sum(nil))) {
+				c.printf("%s: FAILED\n", name)
+				bad++
+				continue
+			}
+			c.printf("%s: OK\n", name)
+		}
+		return lines.Err()
+	})
+	if bad > 0 {
+		_, _ = fmt.Fprintf(c.err, "%s: WARNING: %d computed checksum did NOT match\n", c.args[0], bad)
+		return 1
+	}
+	return status
 }
 
 func runWC(c *call) int {
@@ -562,6 +601,7 @@ func runMV(c *call) int {
 	if info, err := root.Stat(inside(to)); err == nil && info.IsDir() {
 		to += "/" + from[strings.LastIndexByte(from, '/')+1:]
 	}
+	c.dev().arrivedFile(to)
 	if err := root.Rename(inside(from), inside(to)); err != nil {
 		return c.fail("cannot move '%s': %s", c.args[1], reason(err))
 	}

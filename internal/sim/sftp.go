@@ -159,6 +159,7 @@ func (u *upload) Close() error {
 		if u.failed.Load() {
 			state = "cut"
 		}
+		u.s.dev.arrivedFile(u.path)
 		u.s.dev.note(eventUpload, "path=%q bytes=%d state=%s user=%s", u.path, info.Size(), state, u.s.user)
 	}
 	return errors.Join(err, u.File.Close())
@@ -178,6 +179,7 @@ func (h *sftpFiles) Filecmd(r *sftp.Request) error {
 		if _, err := root.Lstat(target); err == nil {
 			return fs.ErrExist // SFTP version 3: rename does not overwrite
 		}
+		h.s.dev.arrivedFile(r.Target)
 		return root.Rename(name, target)
 	case "Rmdir", "Remove":
 		info, err := root.Lstat(name)
@@ -206,6 +208,7 @@ func (h *sftpFiles) PosixRename(r *sftp.Request) error {
 	if err != nil {
 		return err
 	}
+	h.s.dev.arrivedFile(r.Target)
 	return root.Rename(inside(r.Filepath), inside(r.Target))
 }
 

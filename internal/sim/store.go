@@ -55,6 +55,9 @@ type deviceState struct {
 	Standby       bool      `json:"standby,omitempty"`
 	FailoverSince time.Time `json:"failover_since,omitzero"`
 	BootVolume    string    `json:"boot_volume,omitempty"`
+	NextVolume    string    `json:"next_volume,omitempty"` // the next boot's
+	Volumes       []volume  `json:"volumes,omitempty"`
+	Inoperative   bool      `json:"inoperative,omitempty"` // booted and has not loaded its configuration
 }
 
 // installed is one package of an OSm device.

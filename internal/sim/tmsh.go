@@ -118,7 +118,13 @@ func (t *tmsh) run(ctx context.Context, line string, out, errw io.Writer) int {
 	case "modify":
 		return t.modify(args, errw)
 	case "save":
-		return t.save(args, out, errw)
+		return t.save(ctx, args, out, errw)
+	case "install":
+		return t.install(args, errw)
+	case "delete":
+		return t.remove(args, errw)
+	case "load":
+		return t.load(ctx, args, out, errw)
 	case "run":
 		return t.runComponent(ctx, args, out, errw)
 	case "bash":
@@ -126,7 +132,7 @@ func (t *tmsh) run(ctx context.Context, line string, out, errw io.Writer) int {
 	case "reboot":
 		return t.reboot(args, errw)
 	case "help":
-		_, _ = fmt.Fprint(out, "Commands: bash, exit, help, list, modify, quit, reboot, run, save, show\n")
+		_, _ = fmt.Fprint(out, "Commands: bash, delete, exit, help, install, list, load, modify, quit, reboot, run, save, show\n")
 		return 0
 	case "quit":
 		t.left = true
@@ -200,6 +206,14 @@ func (t *tmsh) report(verb string, args []string) (text string, items int, ok bo
 		return showVersion(d), 1, true
 	case verb == "show" && (what == "sys software" || what == "sys software status"):
 		return showSoftware(d), 3, true
+	case verb == "show" && (what == "sys software image" || what == "sys software hotfix"):
+		return showImages(d, args[2]), 1, true
+	case verb == "list" && len(args) >= 3 && args[1] == "software" && (args[2] == "image" || args[2] == "hotfix"):
+		return listImages(d, args[2], args[3:])
+	case verb == "show" && what == "sys license":
+		return showLicense(d), 1, true
+	case verb == "list" && strings.HasPrefix(what, "cm traffic-group"):
+		return d.trafficGroup(), 1, true
 	case verb == "show" && what == "sys failover":
 		return showFailover(d), 1, true
 	case verb == "show" && what == "sys clock":
@@ -259,11 +273,20 @@ func (t *tmsh) prefer(args []string, errw io.Writer) int {
 	return 0
 }
 
-func (t *tmsh) save(args []string, out, errw io.Writer) int {
+func (t *tmsh) save(ctx context.Context, args []string, out, errw io.Writer) int {
+	if len(args) == 3 && args[0] == "sys" && args[1] == "ucs" {
+		return t.saveUCS(ctx, args[2], out, errw)
+	}
 	if strings.Join(args, " ") != "sys config" {
 		return unexpected(errw, args, "save")
 	}
+	if t.s.cutAt(stepSave, cutBefore) {
+		return 1
+	}
 	t.s.dev.saveConfig(t.s.user)
+	if t.s.cutAt(stepSave, cutAfter) {
+		return 1
+	}
 	_, _ = fmt.Fprint(out, `Saving running configuration...
   /config/bigip.conf
   /config/bigip_base.conf
@@ -283,15 +306,7 @@ func (t *tmsh) runComponent(ctx context.Context, args []string, out, errw io.Wri
 	case len(args) >= 2 && args[0] == "util" && args[1] == "bash":
 		return t.bash(ctx, args[2:], out, errw)
 	case strings.Join(args, " ") == "sys failover standby":
-		if t.s.dev.state().Standby {
-			_, _ = fmt.Fprint(errw, "01070921:3: This device is already standby.\n")
-			return 1
-		}
-		if err := t.s.dev.swapRoles("user=" + t.s.user); err != nil {
-			_, _ = fmt.Fprintf(errw, "01070921:3: Cannot fail over: %v.\n", err)
-			return 1
-		}
-		return 0
+		return t.failover(errw)
 	default:
 		return unexpected(errw, args, "run")
 	}
@@ -327,11 +342,16 @@ func (t *tmsh) reboot(args []string, errw io.Writer) int {
 		if len(args) != 2 || args[0] != "volume" {
 			return unexpected(errw, args, "reboot")
 		}
-		if !slices.ContainsFunc(volumesOf(d), func(v volume) bool { return v.name == args[1] && v.version != "none" }) {
+		if !slices.ContainsFunc(volumesOf(d), func(v volume) bool { return v.Name == args[1] && v.Version != "none" && v.Status == "complete" }) {
 			_, _ = fmt.Fprintf(errw, "01071002:3: Volume %s cannot be booted.\n", args[1])
 			return 1
 		}
-		d.fleet.store.change(func() { d.st.BootVolume = args[1] })
+	}
+	if t.s.cutAt(stepReload, cutBefore) {
+		return 1
+	}
+	if len(args) > 0 {
+		d.fleet.store.change(func() { d.st.NextVolume = args[1] })
 	}
 	if err := d.reboot("user=" + t.s.user); err != nil {
 		_, _ = fmt.Fprintf(errw, "01071002:3: %v.\n", err)
