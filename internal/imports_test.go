@@ -80,6 +80,7 @@ var allowed = map[string][]string{
 	"internal/pcap/info":     {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/tlshello": {},
 	"internal/pcap/merge":    {"internal/pcap"},
+	"internal/pcap/rewrite":  {"internal/pcap", "internal/pcap/layers"},
 
 	"internal/audit":  {"internal/ledger", "internal/fault"},
 	"internal/ledger": {"internal/fault"},
@@ -117,7 +118,7 @@ var owners = map[string][]string{
 	"github.com/prometheus":            {"internal/metrics"},
 	"k8s.io/apimachinery":              {"internal/device/inventory"},
 	"filippo.io/age":                   {"internal/secret"},
-	"github.com/bougou/go-ipmi":        {"internal/bmc"},
+	"github.com/bougou/go-ipmi":        {"internal/bmc", "internal/sim"},
 	"github.com/netresearch/go-cron":   {"internal/schedule"},
 }
 

@@ -65,7 +65,7 @@ func (a *app) writeCaptureTo(ctx context.Context, o *captureOut, fill func(io.Wr
 	return nil
 }
 
-// report prints what was written: as the command's result, or, where the capture
+// reportWritten prints what was written: as the command's result, or, where the capture
 // itself goes to stdout, on stderr.
 func (a *app) reportWritten(o *captureOut, flags *outputFlags, ans answer, summary string) error {
 	if o.file != "-" {
@@ -81,4 +81,82 @@ func (a *app) reportWritten(o *captureOut, flags *outputFlags, ans answer, summa
 // ngWriter begins a pcapng file that says what made it.
 func (a *app) ngWriter(w io.Writer) (*pcap.NGWriter, error) {
 	return pcap.NewNGWriter(w, pcap.Section{Application: fmt.Sprintf("fleetctl %s", a.build.Version)})
+}
+
+// copyCapture reads a capture and writes its packets, each after change had it and
+// where that says so, in the format that it has. What cannot be read is
+// damagedInput, after what was before it is written.
+func (a *app) copyCapture(ctx context.Context, in io.Reader, w io.Writer, change func(*pcap.Packet) bool) error {
+	r, err := pcap.NewReader(in, pcap.ReaderOptions{})
+	if err != nil {
+		return fault.Wrap(fault.Invalid, "read the capture", err)
+	}
+	out, err := a.writerLike(r, w)
+	if err != nil {
+		return err
+	}
+	var p pcap.Packet
+	for n := 0; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		err := r.Next(&p)
+		if err == nil {
+			if change(&p) {
+				err = out.Write(&p)
+			}
+			if err == nil {
+				continue
+			}
+			return fault.Wrap(fault.Invalid, "write the capture", err)
+		}
+		if flushed := out.Flush(); flushed != nil {
+			return flushed
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return damagedInput{err}
+	}
+}
+
+// packetWriter writes either format.
+type packetWriter interface {
+	Write(p *pcap.Packet) error
+	Flush() error
+}
+
+// writerLike begins a file of the format that r reads.
+func (a *app) writerLike(r *pcap.Reader, w io.Writer) (packetWriter, error) {
+	if r.Format() == pcap.FormatPcap {
+		i := r.Interfaces()[0]
+		unit := pcap.Microseconds
+		if i.TicksPerSecond > 1e6 {
+			unit = pcap.Nanoseconds
+		}
+		return pcap.NewWriter(w, i.Link, i.SnapLen, unit)
+	}
+	out, err := a.ngWriter(w)
+	return &ngCopy{NGWriter: out, from: r, ids: map[int]int{}}, err
+}
+
+// ngCopy describes each interface when its first packet comes.
+type ngCopy struct {
+	*pcap.NGWriter
+	from *pcap.Reader
+	ids  map[int]int
+}
+
+func (c *ngCopy) Write(p *pcap.Packet) error {
+	id, ok := c.ids[p.Interface]
+	if !ok {
+		var err error
+		if id, err = c.AddInterface(c.from.Interfaces()[p.Interface]); err != nil {
+			return err
+		}
+		c.ids[p.Interface] = id
+	}
+	q := *p
+	q.Interface = id
+	return c.NGWriter.Write(&q)
 }

@@ -20,12 +20,12 @@ const MaxTags = 4
 
 // EtherTypes that are looked into.
 const (
-	EtherIPv4   = 0x0800
-	EtherARP    = 0x0806
-	EtherVLAN   = 0x8100
-	EtherIPv6   = 0x86dd
-	EtherQinQ   = 0x88a8
-	etherOldTag = 0x9100 // QinQ before 802.1ad
+	EtherIPv4    = 0x0800
+	EtherARP     = 0x0806
+	EtherVLAN    = 0x8100
+	EtherIPv6    = 0x86dd
+	EtherQinQ    = 0x88a8
+	EtherOldQinQ = 0x9100 // QinQ before 802.1ad
 )
 
 // IP protocol numbers that are looked into.

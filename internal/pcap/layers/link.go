@@ -33,7 +33,7 @@ func (d *decoder) ethernet() {
 // behind goes on at off, behind an EtherType, and passes over VLAN tags.
 func (d *decoder) behind(kind uint16, off int) {
 	f := d.f
-	for kind == EtherVLAN || kind == EtherQinQ || kind == etherOldTag {
+	for kind == EtherVLAN || kind == EtherQinQ || kind == EtherOldQinQ {
 		if !d.has(off, tagSize, Runt) {
 			f.EtherType = kind
 			return
