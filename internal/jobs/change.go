@@ -49,6 +49,8 @@ type taskRecord struct {
 	// Base is the number of attempts that do not count against the retry policy:
 	// those before an operator's retry, and those that a crash cut short.
 	Base int `json:"base,omitempty"`
+	// Retries is how often an operator took the task up again.
+	Retries int `json:"retries,omitempty"`
 }
 
 // change is one transaction on a job. Every move of a task goes through it, so

@@ -112,6 +112,7 @@ func (e *Engine) Retry(ctx context.Context, id, by string) (Job, error) {
 		}
 		for _, t := range again {
 			t.Base, t.Reason, t.Failure, t.Rows = t.Attempt, reason, nil, 0
+			t.Retries++
 			if err := c.tx.Delete(nsRows, c.id.under(t.Device)); err != nil {
 				return err
 			}

@@ -30,7 +30,9 @@ type Work struct {
 	Unit      string          `json:"unit"`
 	Targets   []Target        `json:"targets"`
 	Attempt   int             `json:"attempt"`
-	Fence     uint64          `json:"fence"`
+	// Retries is how often an operator took the unit up again.
+	Retries int    `json:"retries,omitempty"`
+	Fence   uint64 `json:"fence"`
 	// Phase says which part of the work is wanted: all of it when empty.
 	Phase Phase `json:"phase,omitempty"`
 	// History is what the journal holds for this unit from earlier attempts.

@@ -41,6 +41,7 @@ type claim struct {
 	// together says that the unit is of a coordinated job.
 	together bool
 	held     bool // from an earlier attempt
+	retries  int  // by an operator
 }
 
 // work takes one unit from claim to result. The unit's context ends when its job
@@ -157,6 +158,7 @@ func (c *change) claim(u *unit) (*claim, error) {
 		}
 		cl.devices = append(cl.devices, t.Device)
 		cl.held = cl.held || t.Held
+		cl.retries = max(cl.retries, t.Retries)
 	}
 	return cl, nil
 }
@@ -165,7 +167,7 @@ func (c *change) claim(u *unit) (*claim, error) {
 // also one whose task is done already: the others may need it (an HA peer).
 func (e *Engine) describe(u *unit, cl *claim) (Work, error) {
 	work := Work{Job: u.job.id.String(), Operation: u.job.operation, Spec: u.job.spec, Unit: u.name,
-		Attempt: cl.attempt, Fence: cl.fence, Held: cl.held}
+		Attempt: cl.attempt, Retries: cl.retries, Fence: cl.fence, Held: cl.held}
 	err := e.ledger.View(func(tx *ledger.Tx) (err error) {
 		for _, device := range u.devices {
 			t, ok, err := get[Target](tx, nsTargets, u.job.id.under(device))

@@ -27,6 +27,9 @@ type Memory interface {
 	// Intended tells whether the journal holds an intent of a once-only step, of this
 	// attempt or an earlier one, and when the last was written.
 	Intended(step string) (at time.Time, ok bool)
+	// Retries is how often an operator took the unit up again in this job: what was
+	// left to a person before the last of them has been looked at.
+	Retries() int
 	// Load reads what this operation has stored under a key, in any job; nil when
 	// there is nothing.
 	Load(ctx context.Context, key string) ([]byte, error)

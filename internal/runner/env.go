@@ -27,6 +27,7 @@ const maxWarnings = 100
 type env struct {
 	unit      operation.Unit
 	job       string
+	retries   int
 	journal   jobs.Journal
 	artifacts Artifacts
 	links     map[string]*link
@@ -52,7 +53,7 @@ type kept struct {
 var _ operation.Env = (*env)(nil)
 
 func newEnv(r *Runner, unit operation.Unit, work jobs.Work, journal jobs.Journal, log *slog.Logger) *env {
-	e := &env{unit: unit, job: work.Job, memory: maps.Clone(work.Memory), intents: intents(work.History), journal: journal, artifacts: r.artifacts, log: log, now: r.now,
+	e := &env{unit: unit, job: work.Job, retries: work.Retries, memory: maps.Clone(work.Memory), intents: intents(work.History), journal: journal, artifacts: r.artifacts, log: log, now: r.now,
 		links: map[string]*link{}, results: map[string]*kept{}}
 	for _, dev := range unit.Devices {
 		e.links[dev.Name] = &link{dev: dev, driver: r.drivers[dev.Platform], dialer: r.dialer, gate: make(chan struct{}, 1), log: log.With("device", dev.Name),

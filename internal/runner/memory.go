@@ -62,6 +62,8 @@ func (e *env) Intended(step string) (time.Time, bool) {
 	return at, ok
 }
 
+func (e *env) Retries() int { return e.retries }
+
 // intend notes an intent that has been journalled.
 func (e *env) intend(step string) {
 	e.mu.Lock()
