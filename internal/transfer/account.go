@@ -11,7 +11,7 @@ type account struct {
 }
 
 const (
-	lossOfSize    = 200 // may be lost: a 200th of the file
+	lossOfSize    = 250 // may be lost: a 250th of the file
 	lossOfArrived = 100 // and a 100th of what has arrived
 	// calmUnderWay may be under way before anything was cut: a small file need not
 	// crawl over a long line.
@@ -24,7 +24,7 @@ func (a *account) allowed() int64 {
 	if a.cuts == 0 {
 		left = max(left, calmUnderWay)
 	}
-	return min(max(left, smallChunk), maxUnderWay)
+	return min(max(left, leastChunk), maxUnderWay)
 }
 
 // cut books that sent bytes were lost.

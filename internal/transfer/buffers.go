@@ -8,6 +8,7 @@ import (
 const (
 	smallChunk = 32 << 10 // what every SFTP server takes as one packet
 	ownChunks  = 4        // small chunks that a transfer has without asking
+	leastChunk = 8 << 10  // what may always be under way
 	// maxUnderWay bounds one transfer. OpenSSH's window for a channel is 2 MiB; more
 	// under way only waits on our side.
 	maxUnderWay = 2 << 20

@@ -17,7 +17,7 @@ type Connect func(ctx context.Context) (device.Conn, error)
 // was achieved. A first failure may only be an old connection found dead.
 const (
 	maxIdle    = 6
-	firstPause = time.Second
+	firstPause = 500 * time.Millisecond
 	maxPause   = 30 * time.Second
 )
 

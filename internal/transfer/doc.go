@@ -16,10 +16,10 @@
 // # How much is sent twice
 //
 // What is under way when the connection is cut may be lost. An upload keeps an
-// account: it may lose half a per cent of the file and one per cent of what has
-// arrived, and has no more under way than is left of that (but a packet). So a
-// hundred cuts cost less than two per cent, and where nothing is cut there is
-// always enough under way to fill the line.
+// account: it may lose 0.4 per cent of the file and one per cent of what has
+// arrived, and has no more under way than is left of that, but at least 8 KiB. So
+// a hundred cuts cost less than two per cent of a file of 160 MB or more, and
+// where nothing is cut there is always enough under way to fill the line.
 //
 // # Memory
 //

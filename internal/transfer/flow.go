@@ -121,6 +121,7 @@ func (f *flow) start(off, to int64) *parcel {
 	}
 	switch {
 	case f.underWay == 0:
+		return f.take(off, min(size, max(room, leastChunk), to-off), int(size), false)
 	case room < size:
 		return nil
 	case f.underWay-f.taken < ownChunks*smallChunk:

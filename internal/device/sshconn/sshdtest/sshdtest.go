@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -97,7 +98,9 @@ func Start(tb testing.TB, opts Options) *Server {
 			if err != nil {
 				return
 			}
-			wg.Go(func() { s.serve(tb, append(opts.Within[:len(opts.Within):len(opts.Within)], sshd), config, conn, &running) })
+			wg.Go(func() {
+				s.serve(tb, append(opts.Within[:len(opts.Within):len(opts.Within)], sshd), config, conn, &running)
+			})
 		}
 	})
 	tb.Cleanup(func() {
@@ -213,8 +216,10 @@ func (s *Server) writeConfig(tb testing.TB, first []string) string {
 		"PrintMotd no",
 		"UseDNS no",
 		"LogLevel VERBOSE",
-		"Subsystem sftp internal-sftp",
 	)
+	if !slices.ContainsFunc(first, func(line string) bool { return strings.HasPrefix(line, "Subsystem ") }) {
+		lines = append(lines, "Subsystem sftp internal-sftp") // it may be there only once
+	}
 	path := s.path("sshd_config")
 	write(tb, path, strings.Join(lines, "\n")+"\n")
 	return path
