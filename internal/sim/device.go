@@ -23,6 +23,7 @@ type device struct {
 	spec
 	fleet   *Fleet
 	peer    *device // of the HA pair
+	board   *board  // its BMC; nil where it has none
 	persona personality
 	files   *tree
 	st      *deviceState

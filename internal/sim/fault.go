@@ -96,6 +96,7 @@ type faults struct {
 	disturbsOutput bool // whether a report's output passes the slow way
 
 	change changeFaults
+	bmc    bmcFaults
 }
 
 // defaultFaults are a healthy device of the poorest variant.
@@ -115,7 +116,7 @@ type entry struct {
 
 // catalogue is the one list of orders.
 func catalogue() []entry {
-	return slices.Concat(generalCatalogue(), changeCatalogue())
+	return slices.Concat(generalCatalogue(), changeCatalogue(), bmcOrders())
 }
 
 func generalCatalogue() []entry {

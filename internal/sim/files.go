@@ -34,6 +34,9 @@ func (f *Fleet) writeFiles() error {
 	if err := f.writeKnownHosts(); err != nil {
 		return fmt.Errorf("write simulated fleet's known_hosts: %w", err)
 	}
+	if err := f.writeBMCs(); err != nil {
+		return fmt.Errorf("write simulated fleet's BMCs: %w", err)
+	}
 	for name, content := range map[string][]byte{
 		inventoryFile: f.inventory(),
 		sshConfigFile: f.sshConfig(),
@@ -170,6 +173,7 @@ func (f *Fleet) inventory() []byte {
 		}
 		fmt.Fprintf(&b, "  %s: {username: %s, %s}\n", name, l.username, how)
 	}
+	fmt.Fprintf(&b, "  %s: {username: %s, password: {file: %s/%s}}\n", bmcSecret, bmcUser, secretsDir, bmcSecret)
 
 	fmt.Fprint(&b, "\ngroups:\n")
 	for _, name := range f.distinct(func(d *device) string { return d.group }) {
@@ -191,6 +195,7 @@ func (f *Fleet) inventory() []byte {
 		if d.jump != "" {
 			fmt.Fprintf(&b, "    jump: %s\n", d.jump)
 		}
+		d.inventoryBMC(&b)
 	}
 	return b.Bytes()
 }

@@ -125,6 +125,7 @@ func New(opts Options) (*Fleet, error) {
 	for _, d := range f.ordered {
 		d.peer = f.devices[d.haPeer]
 	}
+	f.planBMCs()
 	for _, text := range opts.Faults {
 		o, err := f.parseOrder(text)
 		if err != nil {
@@ -178,6 +179,9 @@ func (f *Fleet) start() error {
 		if err := d.powerOn(); err != nil {
 			return fmt.Errorf("simulated fleet: %w", err)
 		}
+	}
+	if err := f.startBMCs(); err != nil {
+		return fmt.Errorf("simulated fleet: %w", err)
 	}
 	for _, o := range f.first {
 		if err := f.apply(o); err != nil {

@@ -107,6 +107,7 @@ func TestDirectory(t *testing.T) {
 			Labels              map[string]string
 			HAPeer              string `yaml:"ha_peer"`
 			Jump                string
+			BMC                 struct{ Address, Protocol, Credentials string }
 		}
 	}
 	if err := yaml.UnmarshalWithOptions(raw, &inv, yaml.Strict()); err != nil {

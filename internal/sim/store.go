@@ -38,6 +38,7 @@ type deviceState struct {
 	Boots     int       `json:"boots,omitempty"`
 	Booting   bool      `json:"booting,omitempty"`    // the simulator stopped while the device booted
 	LegacyKey []byte    `json:"legacy_key,omitempty"` // RSA host key, PKCS #8
+	BMC       *bmcState `json:"bmc,omitempty"`
 
 	// Running is the configuration in force, Saved what the next boot finds.
 	Running map[string]string `json:"running,omitempty"`
