@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
 	"internal/daemon": {
 		"internal/api", "internal/metrics", "internal/jobs", "internal/rollout", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
-		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/sel", "internal/bmc", "internal/override", "internal/doctor", "internal/audit",
+		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/hotfix", "internal/transfer", "internal/sel", "internal/bmc", "internal/override", "internal/doctor", "internal/audit",
 		"internal/schedule", "internal/history", "internal/notify",
 		"internal/device/...", "internal/secret", "internal/fault",
 	},
@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"internal/command":  {"internal/operation", "internal/device", "internal/parse", "internal/transcript", "internal/fault"},
 	"internal/check":    {"internal/operation", "internal/device", "internal/fault"},
 	"internal/hostkeys": {"internal/operation", "internal/device", "internal/fault"},
+	"internal/hotfix":   {"internal/operation", "internal/device", "internal/transfer", "internal/fault"},
 	"internal/sel":      {"internal/operation", "internal/device", "internal/bmc", "internal/secret", "internal/fault"},
 
 	// It makes an inventory of ours, and reads it as fleetd would.
@@ -80,6 +81,7 @@ var allowed = map[string][]string{
 	"internal/pcap/info":     {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/tlshello": {},
 	"internal/pcap/merge":    {"internal/pcap"},
+	"internal/pcap/replay":   {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/rewrite":  {"internal/pcap", "internal/pcap/layers"},
 
 	"internal/audit":  {"internal/ledger", "internal/fault"},

@@ -174,7 +174,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	d.dialer = dialer
 	secrets := &secret.Resolver{}
 	d.done("secrets", func() error { secrets.Close(); return nil })
-	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets)
+	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets, d.artifacts)
 	d.operations = map[string]operation.Operation{}
 	for _, op := range ops {
 		d.operations[op.Name()] = op

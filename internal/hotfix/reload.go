@@ -1,0 +1,252 @@
+package hotfix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"capfleet/internal/device"
+	"capfleet/internal/fault"
+	"capfleet/internal/operation"
+)
+
+// hasRebooted looks whether the device booted since the snapshot. Where it shows
+// nothing of its boots and the operator accepts that, a device that has left
+// maintenance mode is taken for one that has: only a reload leads out of it, as far
+// as is known.
+func (c *change) hasRebooted(ctx context.Context, env operation.Env) (Proof, error) {
+	l := c.look(env)
+	now, p, err := l.boot(ctx, c.def.Proofs.Rebooted)
+	if err != nil {
+		return p, err
+	}
+	p.Answer, p.Detail = rebooted(c.before.Boot, now)
+	if p.Answer != NotObservable || !c.spec.accepts(ProofRebooted) {
+		return p, nil
+	}
+	normal, err := l.normalMode(ctx, c.def.Proofs.NormalMode)
+	if err != nil {
+		return p, err
+	}
+	if normal.Answer == Disproven {
+		p.Answer, p.Detail = Disproven, p.Detail+"; still in maintenance mode"
+	} else {
+		p.Accepted = true
+	}
+	return p, nil
+}
+
+// gone reports whether an error is that of a device that does not answer.
+func gone(err error) bool {
+	return fault.Is(err, fault.Unreachable) || fault.Is(err, fault.Disconnected) || fault.Is(err, fault.Timeout)
+}
+
+func (c *change) observeReload(ctx context.Context, env operation.Env) (operation.Observation, error) {
+	act, err := came(env, stepReload)
+	if err != nil {
+		return failed(err)
+	}
+	if act.Progress == sending || act.Progress == answered || act.awaitsPerson(env) {
+		return c.goingDown(ctx, env, act)
+	}
+	var p Proof
+	err = c.reconnecting(ctx, env, func() (err error) {
+		p, err = c.hasRebooted(ctx, env)
+		return err
+	})
+	switch {
+	case err != nil:
+		return failed(err)
+	case p.Answer == Proven:
+		return done("it has rebooted since the snapshot: %s", p.Detail)
+	default:
+		return needed("not rebooted since the snapshot: %s", p.Detail)
+	}
+}
+
+// goingDown waits until a device to which the reload was sent, or was about to be,
+// has gone down or is up again. One that simply stays up goes to a person: the
+// reload may still come.
+func (c *change) goingDown(ctx context.Context, env operation.Env, act actRecord) (operation.Observation, error) {
+	until := act.At.Add(c.mode.Down)
+	for {
+		p, err := c.hasRebooted(ctx, env)
+		switch {
+		case ctx.Err() != nil:
+			return failed(err)
+		case gone(err):
+			return done("it does not answer since the reload: %v", err)
+		case err != nil:
+			return failed(err)
+		case p.Answer == Proven || p.Accepted:
+			return done("it has rebooted: %s", p.Detail)
+		case act.Progress == unsettled || env.Now().After(until):
+			if act.Progress != unsettled {
+				if err := note(ctx, env, stepReload, unsettled, ""); err != nil {
+					return failed(err)
+				}
+			}
+			return inconclusive("%s was typed, or was about to be, and within %s the device did not go down (%s); a retry types it once more",
+				quote(c.mode.Reload.Line), c.mode.Down, p.Detail)
+		}
+		if err := c.look(env).wait(ctx, c.how.Poll); err != nil {
+			return failed(err)
+		}
+	}
+}
+
+// reload reboots the device. A connection that is cut is what it is expected to do.
+func (c *change) reload(ctx context.Context, env operation.Env) error {
+	var s device.Session
+	err := c.reconnecting(ctx, env, func() (err error) {
+		s, err = c.look(env).session(ctx)
+		return err
+	})
+	if err != nil {
+		return errors.Join(err, note(ctx, env, stepReload, notSent, ""))
+	}
+	_, err = send(ctx, env, stepReload, s, command(c.mode.Reload, c.spec.Names))
+	switch act, cerr := came(env, stepReload); {
+	case cerr != nil:
+		return cerr
+	case fault.Is(err, fault.Refused):
+		return operation.Attention(&fault.Error{Kind: fault.Refused, Act: "reload", Device: c.dev.Name, Stage: stepReload, Err: err,
+			Next: "reload it by hand, or retry the job"})
+	case act.Progress == sending && (fault.Is(err, fault.Disconnected) || fault.Is(err, fault.Timeout)) && ctx.Err() == nil:
+	case err != nil:
+		return err
+	}
+	act, err := came(env, stepReload)
+	if err != nil {
+		return err
+	}
+	seen, err := c.goingDown(ctx, env, act)
+	if err != nil || seen.Verdict == operation.Done {
+		return err
+	}
+	return operation.Attention(&fault.Error{Kind: fault.Conflict, Act: seen.Detail, Stage: stepReload, Next: "look at the device, then retry the job"})
+}
+
+// observeReturn waits for the device and proves that it is back: rebooted, in
+// normal mode, with the hotfix, and capturing.
+func (c *change) observeReturn(ctx context.Context, env operation.Env) (operation.Observation, error) {
+	act, err := came(env, stepReload)
+	if err != nil {
+		return failed(err)
+	}
+	if act.At.IsZero() { // it was rebooted by somebody else
+		act.At = env.Now()
+	}
+	until := act.At.Add(c.mode.Return.Worst)
+	if act.Progress == unsettled || env.Now().After(until) {
+		// A person has taken it up again: it is given some time to answer.
+		until = env.Now().Add(c.mode.Settle)
+	}
+	var up time.Time // since when it is known to have rebooted
+	for {
+		proofs, wrong, err := c.back(ctx, env)
+		switch {
+		case ctx.Err() != nil:
+			return failed(err)
+		case err != nil && !fault.KindOf(err).Retryable():
+			return inconclusive("it is back and cannot be worked with: %v", err)
+		case err == nil && wrong == "":
+			return c.returned(ctx, env, proofs)
+		}
+		now := env.Now()
+		if err == nil && proofs[ProofRebooted].Answer != Disproven && up.IsZero() {
+			up = now
+		}
+		switch {
+		case err != nil && now.After(until):
+			return inconclusive("not back %s after the reload: %v", short(now.Sub(act.At).Seconds()), err)
+		case err == nil && (!up.IsZero() && now.Sub(up) > c.mode.Settle || up.IsZero() && now.After(act.At.Add(c.mode.Down)) || now.After(until)):
+			return inconclusive("it came back wrong: %s", wrong)
+		}
+		env.Progress(c.dev, int64(now.Sub(act.At).Seconds()), int64(c.mode.Return.Worst.Seconds()), "seconds")
+		if err := c.look(env).wait(ctx, c.how.Poll); err != nil {
+			return failed(err)
+		}
+	}
+}
+
+// back looks once whether the device is back. wrong says what is not as it should
+// be; an error is that it does not answer.
+func (c *change) back(ctx context.Context, env operation.Env) (proofs map[string]Proof, wrong string, err error) {
+	l := c.look(env)
+	proofs = map[string]Proof{}
+	var not []string
+	see := func(p Proof, good bool) {
+		if p.Answer == NotObservable && c.spec.accepts(p.Name) {
+			p.Accepted, good = true, true
+		}
+		proofs[p.Name] = p
+		if !good {
+			not = append(not, fmt.Sprintf("%s %s (%s)", p.Name, strings.ReplaceAll(string(p.Answer), "_", " "), p.Detail))
+		}
+	}
+	p, err := c.hasRebooted(ctx, env)
+	if err != nil {
+		return nil, "", err
+	}
+	see(p, p.Answer == Proven)
+	if len(not) > 0 {
+		return proofs, strings.Join(not, "; "), nil
+	}
+	if p, err = l.normalMode(ctx, c.def.Proofs.NormalMode); err != nil {
+		return nil, "", err
+	}
+	see(p, p.Answer == Proven)
+	why, err := c.failure(env)
+	if err != nil {
+		return nil, "", err
+	}
+	if why == "" {
+		now, err := c.installedOnce(ctx, env)
+		if err != nil {
+			return nil, "", err
+		}
+		see(now.p, now.answer == Proven)
+	}
+	if len(not) > 0 {
+		return proofs, strings.Join(not, "; "), nil // capture is looked at twice, some time apart
+	}
+	if p, err = l.capturing(ctx, c.def); err != nil {
+		return nil, "", err
+	}
+	if p.Answer == Disproven && c.before.Capturing == Disproven && !c.before.Maintenance {
+		p.Detail += "; it did not capture before either"
+		see(p, true)
+	} else {
+		see(p, p.Answer == Proven)
+	}
+	return proofs, strings.Join(not, "; "), nil
+}
+
+// returned records that the device is back in use.
+func (c *change) returned(ctx context.Context, env operation.Env, proofs map[string]Proof) (operation.Observation, error) {
+	var o outageRecord
+	if ok, err := env.Recall(keyOutage, &o); err != nil {
+		return failed(err)
+	} else if ok && o.To == nil {
+		now := env.Now().UTC().Truncate(time.Second)
+		o.To = &now
+		if err := env.Remember(ctx, keyOutage, o); err != nil {
+			return failed(err)
+		}
+	}
+	list := make([]Proof, 0, len(proofs))
+	var words []string
+	for _, name := range proofNames {
+		if p, ok := proofs[name]; ok {
+			list = append(list, p)
+			words = append(words, fmt.Sprintf("%s: %s", name, p.Detail))
+		}
+	}
+	if err := env.Remember(ctx, keyBack, list); err != nil {
+		return failed(err)
+	}
+	return done("%s", strings.Join(words, "; "))
+}
