@@ -17,7 +17,7 @@ func (a *app) pcapCommand() *cobra.Command {
 
 A damaged or truncated file gives what was read up to the damage, and an error
 with the offset; the exit code is then 4. The file "-" is stdin.`
-	cmd.AddCommand(a.pcapInfoCommand(), a.pcapMergeCommand(), a.pcapRewriteCommand())
+	cmd.AddCommand(a.pcapInfoCommand(), a.pcapMergeCommand(), a.pcapRewriteCommand(), a.pcapReplayCommand())
 	return cmd
 }
 
