@@ -40,8 +40,10 @@ type Hotfix struct {
 	Snapshot []SnapshotItem `yaml:"snapshot"`
 
 	// MaintenanceMode is set where a hotfix is installed in a maintenance mode that a
-	// reload ends.
+	// reload ends, Volumes where it is installed to a volume that is booted then. It is
+	// one of the two.
 	MaintenanceMode *MaintenanceMode `yaml:"maintenance_mode"`
+	Volumes         *Volumes         `yaml:"volumes"`
 }
 
 // MaintenanceMode is the way of platforms that install in a maintenance mode.
@@ -164,10 +166,14 @@ func (c checker) hotfix(d *Definition) error {
 	if err := c.snapshot(d, h.Snapshot, here); err != nil {
 		return err
 	}
-	if h.MaintenanceMode == nil {
-		return c.errorf(here(), "no way to install is given (maintenance_mode)")
+	switch {
+	case (h.MaintenanceMode == nil) == (h.Volumes == nil):
+		return c.errorf(here(), "give one way to install: maintenance_mode or volumes")
+	case h.Volumes != nil:
+		return c.volumes(h.Volumes, here("volumes"))
+	default:
+		return c.maintenanceMode(d, h.MaintenanceMode, here("maintenance_mode"))
 	}
-	return c.maintenanceMode(d, h.MaintenanceMode, here("maintenance_mode"))
 }
 
 func (c checker) maintenanceMode(d *Definition, m *MaintenanceMode, here []any) error {

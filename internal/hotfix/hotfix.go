@@ -60,6 +60,8 @@ func (o *hotfix) flow(platform string) (flow, error) {
 	switch {
 	case ok && def.Hotfix != nil && def.Hotfix.MaintenanceMode != nil:
 		return &maintenance{def: def, how: def.Hotfix, mode: def.Hotfix.MaintenanceMode, buffers: o.Buffers}, nil
+	case ok && def.Hotfix != nil && def.Hotfix.Volumes != nil:
+		return &volumes{def: def, how: def.Hotfix, vol: def.Hotfix.Volumes, buffers: o.Buffers}, nil
 	default:
 		return nil, &fault.Error{Kind: fault.Unsupported, Act: Name, Stage: "platform",
 			Err: fmt.Errorf("the definition of platform %s does not say how a hotfix is installed", platform)}

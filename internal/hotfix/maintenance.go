@@ -35,6 +35,10 @@ type maintenance struct {
 var _ flow = (*maintenance)(nil)
 
 func (m *maintenance) prepare(spec *Spec, file File, devices []*device.Device) (map[string]time.Duration, error) {
+	if spec.Action == Rollback || spec.Base != "" || spec.BaseOnDevice || spec.Volume != "" {
+		return nil, &fault.Error{Kind: fault.Invalid, Act: Name, Stage: "platform",
+			Err: fmt.Errorf("platform %s has no volumes to install to or roll back to, and no base images", m.def.Platform)}
+	}
 	names, err := namesOf(m.how, spec.Names.File, spec.Install, spec.Installed)
 	if err != nil {
 		return nil, &fault.Error{Kind: fault.Invalid, Act: Name, Stage: "file", Err: err}
