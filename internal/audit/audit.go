@@ -34,6 +34,7 @@ const (
 	JobRetry       Action = "job.retry"
 	JobPause       Action = "job.pause"
 	JobResume      Action = "job.resume"
+	JobApprove     Action = "job.approve"
 	HostKeyPin     Action = "host_key.pin"
 	ArtifactAdd    Action = "artifact.add"
 	ArtifactRemove Action = "artifact.remove"

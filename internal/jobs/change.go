@@ -21,7 +21,13 @@ type progress struct {
 	PausedBy   string        `json:"paused_by,omitempty"`
 	PausedAt   *time.Time    `json:"paused_at,omitempty"`
 	// GateSeq is the number of the last event that paused or resumed the job.
-	GateSeq uint64 `json:"gate_seq,omitempty"`
+	GateSeq    uint64     `json:"gate_seq,omitempty"`
+	ApprovedBy string     `json:"approved_by,omitempty"`
+	ApprovedAt *time.Time `json:"approved_at,omitempty"`
+	// CanaryPaused says that the pause after a rollout's canary has been made.
+	CanaryPaused bool `json:"canary_paused,omitempty"`
+	// RetriedAt is when an operator last retried the job.
+	RetriedAt *time.Time `json:"retried_at,omitempty"`
 	// Round grows with each retry by an operator.
 	Round int `json:"round,omitempty"`
 }
@@ -35,6 +41,7 @@ func (p *progress) fill(job *Job) {
 	job.StartedAt, job.FinishedAt = p.StartedAt, p.FinishedAt
 	job.CanceledBy, job.CanceledAt = p.CanceledBy, p.CanceledAt
 	job.PausedBy, job.PausedAt = p.PausedBy, p.PausedAt
+	job.ApprovedBy, job.ApprovedAt = p.ApprovedBy, p.ApprovedAt
 }
 
 // asJob is as much of a job as its state is computed from.

@@ -99,6 +99,7 @@ func (e *Engine) Retry(ctx context.Context, id, by string) (Job, error) {
 			return fault.New(fault.Conflict, "retry job %s: every task succeeded", id)
 		}
 		c.job.FinishedAt, c.job.CanceledAt, c.job.CanceledBy = nil, nil, ""
+		c.job.RetriedAt = &c.now
 		c.job.Round++
 		if err := c.tx.Put(nsActive, c.id.key(), nil); err != nil {
 			return err
@@ -112,6 +113,7 @@ func (e *Engine) Retry(ctx context.Context, id, by string) (Job, error) {
 		}
 		for _, t := range again {
 			t.Base, t.Reason, t.Failure, t.Rows = t.Attempt, reason, nil, 0
+			t.Begun, t.Prepared = t.Held, false // one that may be out of use goes on at once
 			t.Retries++
 			if err := c.tx.Delete(nsRows, c.id.under(t.Device)); err != nil {
 				return err

@@ -12,9 +12,9 @@
 //	             │    ┌──────────────────────────────────────────────┐
 //	             ▼    ▼                                              │
 //	           pending ──────────┬─ cancel ───────► canceled ────────┤
-//	            ▲   │            ├─ budget spent ─► skipped ─────────┤
-//	stop, crash │   │ hand-out   │                                   │
-//	            │   ▼            │                                   │
+//	            ▲   │ │          ├─ rollout stops ► skipped ─────────┤
+//	stop, crash │   │ └ held back┐                                   │
+//	            │   ▼            ▼                                   │
 //	           running ───────► waiting                              │
 //	            │   ▲  may pass  │                                   │
 //	            │   └────────────┘ its time has come                 │

@@ -3,6 +3,9 @@ package jobs
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +26,9 @@ type Engine struct {
 	watchers *watchers
 	mail     *mailbox[message]
 	running  atomic.Bool
+
+	mu      sync.Mutex
+	answers chan struct{} // closed when the loop of Run ends; nil while there is none
 }
 
 // Open makes an engine over a ledger and sets back what a dead process left
@@ -118,10 +124,26 @@ func (e *Engine) load(id number) (*activeJob, error) {
 		if p.CanceledAt != nil {
 			job.canceled = canceledError(id, p.CanceledBy)
 		}
-		return each(tx, nsTasks, id.key(), id.end(), func(_ []byte, t taskRecord) bool {
-			job.add(t.Task)
+		targets := make(map[string]Target)
+		if j.Access == accessChange {
+			if err := each(tx, nsTargets, id.key(), id.end(), func(_ []byte, t Target) bool {
+				t.Snapshot = nil
+				targets[t.Device] = t
+				return true
+			}); err != nil {
+				return err
+			}
+		}
+		if err := each(tx, nsTasks, id.key(), id.end(), func(_ []byte, t taskRecord) bool {
+			job.add(t.Task, targets[t.Device].Prepares)
 			return true
-		})
+		}); err != nil {
+			return err
+		}
+		if j.Rollout == nil || job.canceled != nil {
+			return nil
+		}
+		return job.follow(j, p, slices.Collect(maps.Values(targets)))
 	})
 	return job, err
 }

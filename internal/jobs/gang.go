@@ -72,7 +72,7 @@ func (s *schedule) fits(g *unit) bool {
 	}
 	for _, name := range g.devices {
 		p := s.devices[name]
-		if p != nil && (p.used >= s.limits.PerDevice || p.change && g.job.access == accessChange) {
+		if p != nil && (p.used >= s.limits.PerDevice || p.change && g.changes()) {
 			return false
 		}
 	}
@@ -88,7 +88,7 @@ func (s *schedule) hold(g *unit) {
 	for _, name := range g.devices {
 		p := placeOf(s.devices, name)
 		p.held++
-		p.heldChange = g.job.access == accessChange
+		p.heldChange = g.changes()
 	}
 }
 

@@ -21,6 +21,10 @@ type Job struct {
 	Warnings  []string        `json:"warnings,omitempty"`
 	// Coordinated says that all units are worked on together, or none.
 	Coordinated bool `json:"coordinated,omitempty"`
+	// Rollout says how a change goes over the units, Covering how many devices of the
+	// inventory watch each of their links.
+	Rollout  *rollout.Policy `json:"rollout,omitempty"`
+	Covering map[string]int  `json:"covering,omitempty"`
 
 	Devices int `json:"devices"` // how many tasks the job has
 	// FirstEvent is the sequence number just before the job's first event.
@@ -34,6 +38,9 @@ type Job struct {
 	// PausedBy and PausedAt are set while the job is paused.
 	PausedBy string     `json:"paused_by,omitempty"`
 	PausedAt *time.Time `json:"paused_at,omitempty"`
+	// ApprovedBy and ApprovedAt are set once somebody approved a rollout that wants it.
+	ApprovedBy string     `json:"approved_by,omitempty"`
+	ApprovedAt *time.Time `json:"approved_at,omitempty"`
 	// Counts of tasks by state; kept by the engine with each change of a task.
 	Counts map[State]int `json:"counts"`
 }
@@ -62,6 +69,12 @@ type Task struct {
 	// Fence grows with every hand-out of the task's unit; a report with an older
 	// fence is refused, so that a runner that lost its place cannot write.
 	Fence uint64 `json:"fence"`
+	// Prepared says that the prepare phase of its unit is over.
+	Prepared bool `json:"prepared,omitempty"`
+	// Begun says that the unit has announced an act that is not to be done twice, or is
+	// out of use: it goes on before others, also outside of its window and while the
+	// job is paused.
+	Begun bool `json:"begun,omitempty"`
 	// Held says that its unit has begun what must be brought to its end (Journal.Hold):
 	// a cancel of the job waits for it.
 	Held bool `json:"held,omitempty"`
@@ -143,6 +156,7 @@ const (
 	EventJobRetried  EventType = "job_retried"
 	EventJobPaused   EventType = "job_paused"
 	EventJobResumed  EventType = "job_resumed"
+	EventJobApproved EventType = "job_approved"
 	EventTaskState   EventType = "task_state"
 	EventTaskStep    EventType = "task_step"
 	EventProgress    EventType = "progress"

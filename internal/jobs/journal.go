@@ -38,7 +38,7 @@ func (j *journal) Step(ctx context.Context, step string) error {
 
 // Intent is durable before the act that it announces.
 func (j *journal) Intent(ctx context.Context, step, detail string) error {
-	return j.write(ctx, "journal intent of "+step, Entry{Kind: EntryIntent, Step: step, Detail: detail}, nil)
+	return j.write(ctx, "journal intent of "+step, Entry{Kind: EntryIntent, Step: step, Detail: detail}, marked(acting))
 }
 
 // Outcome is written even when ctx has ended: what was done was done.
@@ -84,7 +84,7 @@ func (j *journal) Hold(ctx context.Context, step string) error {
 	if err := j.brake.hold(); err != nil {
 		return fault.Wrap(fault.Canceled, "begin "+step, err)
 	}
-	err := j.write(ctx, "journal the beginning of "+step, Entry{Kind: EntryHold, Step: step}, setHeld(true))
+	err := j.write(ctx, "journal the beginning of "+step, Entry{Kind: EntryHold, Step: step}, marked(holding))
 	if err != nil {
 		j.brake.release()
 	}
@@ -94,17 +94,31 @@ func (j *journal) Hold(ctx context.Context, step string) error {
 // Release lets a cancel through again. The cancel waits for the ledger: a unit that
 // is safe and is not known to be is brought to its end once more.
 func (j *journal) Release(ctx context.Context, step string) error {
-	err := j.write(context.WithoutCancel(ctx), "journal the end of "+step, Entry{Kind: EntryRelease, Step: step}, setHeld(false))
+	err := j.write(context.WithoutCancel(ctx), "journal the end of "+step, Entry{Kind: EntryRelease, Step: step}, marked(releasing))
 	if err == nil {
 		j.brake.release()
 	}
 	return err
 }
 
-func setHeld(held bool) func(*change, []*taskRecord) error {
+// mark is what an entry says about its unit.
+type mark int
+
+const (
+	acting    mark = iota // something is done that is not to be done twice
+	holding               // and it must be brought to its end
+	releasing             // which it was
+)
+
+// marked keeps with the tasks what an entry says about their unit.
+func marked(m mark) func(*change, []*taskRecord) error {
 	return func(c *change, tasks []*taskRecord) error {
 		for _, t := range tasks {
-			t.Held = held
+			held := m == holding || m == acting && t.Held
+			if t.Begun && t.Held == held {
+				continue
+			}
+			t.Begun, t.Held = true, held
 			if err := c.put(t); err != nil {
 				return err
 			}

@@ -17,7 +17,7 @@ func (e *Engine) Pause(ctx context.Context, id, by string) (Job, error) {
 		case c.job.FinishedAt != nil:
 			return fault.New(fault.Conflict, "job %s is finished: there is nothing to pause", id)
 		case c.job.CanceledAt != nil:
-			return fault.New(fault.Conflict, "job %s was %s: it hands out nothing any more", id, canceledBy(c.job.CanceledBy))
+			return fault.New(fault.Conflict, "job %s was %s: nothing new is begun any more", id, canceledBy(c.job.CanceledBy))
 		case c.job.PausedAt != nil:
 			return nil
 		}
@@ -93,6 +93,8 @@ func (s *schedule) turnGate(id number, g gate) {
 		j.gate = g
 		if g.shut {
 			s.standBack(j, false)
+		} else if j.roll != nil {
+			j.roll.dirty = true
 		}
 	}
 }

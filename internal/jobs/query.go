@@ -106,7 +106,8 @@ func (e *Engine) List(ctx context.Context, opts ListOptions) (list []Job, next s
 	return list, next, nil
 }
 
-// Tasks gives a job's tasks in order of device.
+// Tasks gives a job's tasks in order of device. One that a limit holds up says which
+// as its Reason.
 func (e *Engine) Tasks(ctx context.Context, id string) (tasks []Task, err error) {
 	n, err := parseID(id)
 	if err != nil {
@@ -122,7 +123,11 @@ func (e *Engine) Tasks(ctx context.Context, id string) (tasks []Task, err error)
 			return true
 		})
 	})
-	return tasks, err
+	if err != nil {
+		return nil, err
+	}
+	e.explain(ctx, n, tasks)
+	return tasks, nil
 }
 
 // rowsBatch is how many bytes of rows are read before they are handed on.

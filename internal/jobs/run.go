@@ -11,14 +11,16 @@ import (
 
 // message tells the scheduler of something; one of its fields is set.
 type message struct {
-	add    *activeJob
-	gate   *gate
-	job    number // whose gate it is
-	cancel number // of a job
-	round  int    // in which it was canceled
-	cause  error  // why, for the runners
-	ended  *unit
-	how    outcome
+	add      *activeJob
+	gate     *gate
+	job      number // whose gate it is, or who is approved
+	approved bool
+	why      chan<- map[string]string // asks why the job's units are not at work
+	cancel   number                   // of a job
+	round    int                      // in which it was canceled
+	cause    error                    // why, for the runners
+	ended    *unit
+	how      outcome
 }
 
 // ErrStopping is the cause that runners see when fleetd stops: the work will be
@@ -52,9 +54,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	done := ctx.Done()
+	clerk := newClerk(e)
+	workers.Go(func() error { clerk.run(work); return nil })
+	defer e.answer()()
 	for stopping := false; !stopping || s.running > 0; {
 		if !stopping {
 			e.handOut(work, s, &workers)
+			clerk.take(s)
 			e.setTimer(timer, s)
 		}
 		select {
@@ -128,6 +134,10 @@ func (s *schedule) handle(m message) {
 		s.addJob(m.add)
 	case m.gate != nil:
 		s.turnGate(m.job, *m.gate)
+	case m.approved:
+		s.approve(m.job)
+	case m.why != nil:
+		m.why <- s.why(m.job)
 	case m.ended != nil:
 		s.ended(m.ended, m.how)
 	default:

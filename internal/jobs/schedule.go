@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"capfleet/internal/rollout"
 )
 
 const (
@@ -17,7 +19,8 @@ const (
 // storage, no goroutine. The goroutine of Run owns it.
 //
 // A unit takes a place globally, one at each site that it has a device at, and
-// one on each device; a change is also the only change on its devices. Jobs take
+// one on each device; a change is also the only change on its devices, but not while
+// it is only prepared. A unit that was begun before goes first. Otherwise jobs take
 // turns, and within a job its sites do, so that neither a large job nor a site
 // without room holds up the others; devices that do not answer have a share of
 // their own (fair.go). Units that a device has no room for are
@@ -37,9 +40,13 @@ type schedule struct {
 	contacts    map[string]contact // by device
 	sinceSilent int                // hand-outs of the main lane
 
-	jobs map[number]*activeJob
-	turn []*activeJob // in the order in which they are asked next
-	due  dueHeap      // units that wait for a time
+	jobs   map[number]*activeJob
+	turn   []*activeJob // in the order in which they are asked next
+	due    dueHeap      // units that wait for a time
+	urgent []*unit      // that were begun before, first come first
+
+	out   map[string]int // units of rollouts that are out, by link
+	notes []note         // for the ledger
 }
 
 // place is a site or a device.
@@ -70,6 +77,7 @@ type activeJob struct {
 	wave    int             // whose units may run
 	left    int             // units of it not done
 	later   map[int][]*unit // those of the waves after it
+	roll    *roll           // what goes by a rollout has no waves here
 	sites   []*siteQueue    // what may run now; in the order in which they are asked next
 	running map[*unit]struct{}
 	held    map[*unit]struct{} // those that must be brought to their end
@@ -95,9 +103,22 @@ type unit struct {
 	lane    lane      // that it was put into
 	open    bool      // a task of it is not final
 	until   time.Time // not before; zero is now
+	begun   bool      // it goes on before others, whatever its rollout says now
 	held    bool      // it has begun what must be brought to its end
 	brake   *brake    // while it runs
+	phase   Phase     // it is prepared next, or changed
+
+	// Of a unit in a rollout:
+	at     int               // its place in the plan
+	links  []string          // that it watches
+	out    bool              // and does not now
+	latest time.Time         // it must have begun by then; zero is no bound
+	final  rollout.UnitState // of those that are not open
+	told   told
 }
+
+// changes reports whether the unit needs its devices for a change.
+func (u *unit) changes() bool { return u.job.access == accessChange && u.phase != PhasePrepare }
 
 func newActiveJob(id number, job Job, round int) *activeJob {
 	return &activeJob{id: id, operation: job.Operation, access: job.Access, spec: job.Spec, round: round, together: job.Coordinated,
@@ -105,10 +126,13 @@ func newActiveJob(id number, job Job, round int) *activeJob {
 }
 
 // add takes a task into the index.
-func (j *activeJob) add(t Task) {
+func (j *activeJob) add(t Task, prepares bool) {
 	u := j.units[t.Unit]
 	if u == nil {
-		u = &unit{job: j, name: t.Unit, wave: t.Wave}
+		u = &unit{job: j, name: t.Unit, wave: t.Wave, told: told{reason: t.Reason}}
+		if t.Until != nil {
+			u.told.until = *t.Until
+		}
 		j.units[t.Unit] = u
 	}
 	u.devices = append(u.devices, t.Device)
@@ -118,15 +142,21 @@ func (j *activeJob) add(t Task) {
 	if !t.State.Final() {
 		u.open = true
 		u.held = u.held || t.Held
+		u.begun = u.begun || t.Begun
+		if prepares && !t.Prepared && !j.together {
+			u.phase = PhasePrepare
+		}
 		if t.Until != nil && t.Until.After(u.until) {
 			u.until = *t.Until
 		}
+	} else {
+		u.final = worse(u.final, stateOf(t))
 	}
 }
 
 func newSchedule(limits Limits) *schedule {
 	return &schedule{limits: limits, sites: make(map[string]*place), devices: make(map[string]*place),
-		contacts: make(map[string]contact), jobs: make(map[number]*activeJob)}
+		contacts: make(map[string]contact), jobs: make(map[number]*activeJob), out: make(map[string]int)}
 }
 
 // addJob takes a job in. What may be left of an earlier round of it are units
@@ -145,6 +175,12 @@ func (s *schedule) addJob(j *activeJob) {
 		if u.held {
 			j.held[u] = struct{}{}
 		}
+		if u.begun && u.phase == PhasePrepare {
+			u.phase = PhaseChange // it went on without
+		}
+		if j.roll != nil {
+			continue
+		}
 		j.later[u.wave] = append(j.later[u.wave], u)
 		if first < 0 || u.wave < first {
 			first = u.wave
@@ -157,6 +193,10 @@ func (s *schedule) addJob(j *activeJob) {
 	s.drop(j.id)
 	s.jobs[j.id] = j
 	s.turn = append(s.turn, j)
+	if j.roll != nil {
+		s.addRollout(j)
+		return
+	}
 	s.beginWave(j, first)
 }
 
@@ -190,8 +230,12 @@ func (s *schedule) ready(u *unit) {
 		heap.Push(&s.due, u)
 		return
 	}
-	if u.members != nil {
+	switch {
+	case u.members != nil:
 		s.gangs = append(s.gangs, u)
+		return
+	case u.begun:
+		s.urgent = append(s.urgent, u)
 		return
 	}
 	u.lane = s.laneOf(u)
@@ -214,6 +258,16 @@ func (u *unit) queue() *siteQueue {
 
 // next picks the unit to be handed out now and takes its places, or gives nil.
 func (s *schedule) next(now time.Time) *unit {
+	for {
+		s.decideAll(now)
+		if u := s.pick(now); u != nil || !s.undecided() {
+			return u
+		}
+	}
+}
+
+// pick is next, as far as rollouts have decided.
+func (s *schedule) pick(now time.Time) *unit {
 	for len(s.due) > 0 && !s.due[0].until.After(now) {
 		u := heap.Pop(&s.due).(*unit)
 		u.until = time.Time{}
@@ -226,6 +280,13 @@ func (s *schedule) next(now time.Time) *unit {
 	if s.running+s.heldPlaces() >= s.limits.Global {
 		return nil
 	}
+	for i, u := range s.urgent {
+		if s.full(u) == nil {
+			s.urgent = slices.Delete(s.urgent, i, i+1)
+			s.take(u)
+			return u
+		}
+	}
 	for _, l := range s.order() {
 		if l == silentLane && s.silent >= share(s.limits.Global) {
 			continue
@@ -234,7 +295,7 @@ func (s *schedule) next(now time.Time) *unit {
 			if j.gate.shut {
 				continue
 			}
-			if u := s.nextOf(j, l); u != nil {
+			if u := s.nextOf(j, l, now); u != nil {
 				toBack(s.turn, i) // its turn is over
 				j.ready--
 				s.gangLast = false
@@ -254,11 +315,15 @@ func toBack[T any](list []T, i int) {
 }
 
 // nextOf picks a unit of one job from a lane.
-func (s *schedule) nextOf(j *activeJob, l lane) *unit {
+func (s *schedule) nextOf(j *activeJob, l lane, now time.Time) *unit {
 	for i := 0; i < len(j.sites); i++ {
 		q := j.sites[i]
 		for q.lanes[l].len() > 0 && !s.siteFull(q.site, l) {
 			u := q.lanes[l].pop()
+			if s.late(u, now) {
+				j.ready--
+				continue
+			}
 			if u.lane = s.laneOf(u); u.lane != l {
 				q.lanes[u.lane].push(u)
 				continue
@@ -287,7 +352,7 @@ func (s *schedule) full(u *unit) *place {
 	}
 	for _, name := range u.devices {
 		p := s.devices[name]
-		if p != nil && (p.used+p.held >= s.limits.PerDevice || (p.change || p.heldChange) && u.job.access == accessChange) {
+		if p != nil && (p.used+p.held >= s.limits.PerDevice || (p.change || p.heldChange) && u.changes()) {
 			return p
 		}
 	}
@@ -329,7 +394,7 @@ func (s *schedule) take(u *unit) {
 	for _, name := range u.devices {
 		p := placeOf(s.devices, name)
 		p.used++
-		p.change = p.change || u.job.access == accessChange
+		p.change = p.change || u.changes()
 	}
 }
 
@@ -352,7 +417,7 @@ func (s *schedule) free(u *unit) {
 	for _, name := range u.devices {
 		p := s.devices[name]
 		p.used--
-		if u.job.access == accessChange {
+		if u.changes() {
 			p.change = false
 		}
 		s.vacated(s.devices, name, p)
@@ -372,11 +437,15 @@ func (s *schedule) unpark(p *place) {
 
 // outcome is how the work on a unit ended for the schedule.
 type outcome struct {
-	again bool               // the unit is not done
-	until time.Time          // when it may be handed out again; zero is at once
-	held  bool               // it has begun what must be brought to its end
-	gate  gate               // the job's, where the ledger said that it is shut
-	news  map[string]contact // by device
+	again bool      // the unit is not done
+	until time.Time // when it may be handed out again; zero is at once
+	held  bool      // it has begun what must be brought to its end
+	begun bool      // it has begun what is not to be done twice
+
+	prepared bool               // the prepare phase is over, and the unit is not done
+	state    rollout.UnitState  // of a unit that is done
+	gate     gate               // the job's, where the ledger said that it is shut
+	news     map[string]contact // by device
 }
 
 // ended takes a unit back from its worker.
@@ -387,13 +456,22 @@ func (s *schedule) ended(u *unit, o outcome) {
 	s.turnGate(j.id, o.gate)
 	switch {
 	case s.jobs[j.id] != j:
+		s.comeBack(u)
 		if o.again && o.held && j.canceled != nil {
 			u.until = o.until
 			s.finishSafely(j, u)
 		}
 		return // canceled, or of an earlier round
+	case o.prepared:
+		u.phase, u.until = PhaseChange, time.Time{}
+		if j.roll != nil {
+			j.roll.state.Units[u.at].Status, j.roll.dirty = rollout.Held, true
+			return
+		}
+		s.ready(u)
+		return
 	case o.again:
-		u.until = o.until
+		u.until, u.begun = o.until, u.begun || o.begun
 		if u.held = o.held; u.held {
 			j.held[u] = struct{}{}
 		}
@@ -401,6 +479,14 @@ func (s *schedule) ended(u *unit, o outcome) {
 		return
 	}
 	delete(j.held, u)
+	s.comeBack(u)
+	if j.roll != nil {
+		j.endedInRollout(u, o.state)
+		if j.open--; j.open == 0 {
+			s.drop(j.id)
+		}
+		return
+	}
 	j.open--
 	j.left--
 	switch {
@@ -442,7 +528,9 @@ func (s *schedule) finishSafely(j *activeJob, u *unit) {
 		s.turn = append(s.turn, rest)
 	}
 	again := *u // the other may still be parked somewhere
-	again.job, again.held, again.brake = rest, true, nil
+	again.job, again.held, again.begun, again.brake = rest, true, true, nil
+	again.out = false
+	s.goOut(&again)
 	rest.held[&again] = struct{}{}
 	rest.open++
 	rest.left++
@@ -457,17 +545,30 @@ func (s *schedule) drop(id number) {
 	}
 	delete(s.jobs, id)
 	s.standBack(j, true)
+	if j.roll != nil {
+		for _, u := range j.roll.units {
+			if _, runs := j.running[u]; !runs {
+				s.comeBack(u)
+			}
+		}
+	}
+	s.urgent = slices.DeleteFunc(s.urgent, func(u *unit) bool { return u.job == j })
 	s.turn = slices.DeleteFunc(s.turn, func(other *activeJob) bool { return other == j })
 	s.due = slices.DeleteFunc(s.due, func(u *unit) bool { return u.job == j })
 	heap.Init(&s.due)
 }
 
 // wake is when next may give more than now though nothing has ended.
-func (s *schedule) wake() (time.Time, bool) {
-	if len(s.due) == 0 {
-		return time.Time{}, false
+func (s *schedule) wake() (at time.Time, ok bool) {
+	if len(s.due) > 0 {
+		at, ok = s.due[0].until, true
 	}
-	return s.due[0].until, true
+	for _, j := range s.turn {
+		if r := j.roll; r != nil && !j.gate.shut && !r.next.IsZero() && (!ok || r.next.Before(at)) {
+			at, ok = r.next, true
+		}
+	}
+	return at, ok
 }
 
 // dueHeap orders units by the time that they wait for.

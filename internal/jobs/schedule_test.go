@@ -20,7 +20,7 @@ func index(id int, access string, tasks ...Task) *activeJob {
 		if task.State == "" {
 			task.State = Pending
 		}
-		j.add(task)
+		j.add(task, false)
 	}
 	return j
 }
@@ -258,7 +258,7 @@ func (p *player) add(t *rapid.T) {
 			if final {
 				task.State = Succeeded
 			}
-			j.add(task)
+			j.add(task, false)
 		}
 		left = left[n:]
 	}

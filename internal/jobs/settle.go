@@ -87,13 +87,27 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 		}
 		for _, t := range tasks {
 			end := endings[t.Device]
-			t.Warnings = end.Warnings
+			if t.Prepared {
+				t.Warnings = merge(t.Warnings, end.Warnings)
+			} else {
+				t.Warnings = end.Warnings
+			}
 			t.Artifacts = merge(t.Artifacts, end.Artifacts)
 			t.Failure, t.Reason, t.Rows = end.Failure, "", len(end.Rows)
 			if end.Failure != nil {
 				t.Reason = end.Failure.Message
 			}
 			to, by := end.State, Worker
+			if cl.phase == PhasePrepare && !(end.mayPass() && (canceled || stopping || again)) {
+				how.prepared = true
+				if err := c.prepared(t, end); err != nil {
+					return err
+				}
+				if last, ok := contactOf(end.Failure); ok {
+					how.tell(t.Device, last)
+				}
+				continue
+			}
 			switch {
 			case !end.mayPass():
 			case canceled && !t.Held:
@@ -116,9 +130,11 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 				to = Attention
 			}
 			t.Held = t.Held && to != Succeeded && to != Unchanged
+			how.begun = how.begun || t.Begun
 			if err := c.conclude(cl, t, end, to, by); err != nil {
 				return err
 			}
+			how.state = worse(how.state, stateOf(t.Task))
 			if last, ok := contactOf(end.Failure); ok {
 				how.tell(t.Device, last)
 			}
@@ -126,6 +142,25 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 		return nil
 	})
 	return how, err
+}
+
+// prepared ends the prepare phase of a task. Preparing decides nothing: what failed
+// in it is made good in the unit's wave, or fails there, where failures are counted.
+func (c *change) prepared(t *taskRecord, end ending) error {
+	t.Prepared, t.Base, t.Rows = true, t.Attempt, 0
+	t.Failure, t.Reason = nil, "prepared; waits for its turn"
+	if end.Failure != nil {
+		t.Reason = "its preparation failed and is made good in its turn: " + end.Failure.Message
+		t.Warnings = merge(t.Warnings, []string{clip("preparation failed: " + end.Failure.Message)})
+		if err := c.note(Entry{Kind: EntryNote, Unit: t.Unit, Step: t.Step, Attempt: t.Attempt, Fence: t.Fence,
+			Detail: t.Device + ": " + t.Reason}); err != nil {
+			return err
+		}
+	}
+	if err := c.learn(t, end, Waiting); err != nil {
+		return err
+	}
+	return c.move(t, Waiting, Scheduler)
 }
 
 // again decides whether a unit is begun again by itself: when each of its failed

@@ -12,7 +12,7 @@ const (
 	Unchanged State = "unchanged" // nothing was needed
 	Failed    State = "failed"
 	Attention State = "attention" // a person must look: the device's state is not proven
-	Skipped   State = "skipped"   // the budget stopped the rollout first
+	Skipped   State = "skipped"   // the rollout stopped first, or its window is over
 	Canceled  State = "canceled"
 
 	Paused  State = "paused"
@@ -63,10 +63,12 @@ func Transitions() []Transition {
 		{"", Pending, Submission, "the job is made"},
 
 		{Pending, Running, Scheduler, "its unit is handed out"},
+		{Pending, Waiting, Scheduler, "a rule of its rollout holds it back"},
 		{Waiting, Running, Scheduler, "its time has come and its unit is handed out"},
-		{Pending, Skipped, Scheduler, "the rollout's budget is spent"},
-		{Waiting, Skipped, Scheduler, "the rollout's budget is spent"},
+		{Pending, Skipped, Scheduler, "its rollout stopped first, or its window is over"},
+		{Waiting, Skipped, Scheduler, "its rollout stopped first, or its window is over"},
 		{Running, Waiting, Scheduler, "the attempt failed in a way that may pass, and attempts are left"},
+		{Running, Waiting, Scheduler, "its preparation is over, and its turn has not come"},
 		{Running, Pending, Scheduler, "fleetd stops; the attempt does not count"},
 
 		{Running, Succeeded, Worker, "the work was done"},

@@ -31,17 +31,27 @@ func (e *Engine) Submit(ctx context.Context, req Request) (Job, error) {
 			return Job{}, fault.New(fault.Invalid, "%d units have to run together %s, and the limit is %d", need, limit, have)
 		}
 	}
+	now := e.now()
+	if req.Rollout != nil {
+		if err := req.layOut(now); err != nil {
+			return Job{}, err
+		}
+	}
 	job := Job{
 		Operation: req.Operation,
 		Spec:      req.Spec,
 		Access:    req.Access,
 		CreatedBy: req.CreatedBy,
-		CreatedAt: e.now(),
+		CreatedAt: now,
 		RequestID: req.RequestID,
 		Warnings:  req.Warnings,
 		Devices:   len(req.Targets),
 
 		Coordinated: req.Coordinated,
+		Rollout:     req.Rollout,
+	}
+	if req.Rollout != nil {
+		job.Covering = req.Covering
 	}
 	if len(job.Spec) == 0 {
 		job.Spec = json.RawMessage("{}")
@@ -79,7 +89,12 @@ func (e *Engine) Submit(ctx context.Context, req Request) (Job, error) {
 
 	active := newActiveJob(id, job, 0)
 	for _, t := range req.Targets {
-		active.add(Task{Device: t.Device, Unit: t.unit(), Site: t.Site, Wave: t.Wave, State: Pending})
+		active.add(Task{Device: t.Device, Unit: t.unit(), Site: t.Site, Wave: t.Wave, State: Pending}, t.Prepares)
+	}
+	if req.Rollout != nil {
+		if err := active.follow(job, progress{}, req.Targets); err != nil {
+			return Job{}, err
+		}
 	}
 	e.mail.post(message{add: active})
 	e.watchers.wake(job.ID)
@@ -127,6 +142,12 @@ func (e *Engine) store(tx *ledger.Tx, id number, job *Job, targets, tasks []name
 // submitted is what the audit says about a new job. It outlives the job, so it
 // has the spec in it as far as that fits.
 func submitted(job *Job) string {
+	if job.Rollout != nil {
+		policy, err := json.Marshal(job.Rollout)
+		if err == nil {
+			return fmt.Sprintf("%s (%s) on %d devices, rollout %s: %s", job.Operation, job.Access, job.Devices, policy, job.Spec)
+		}
+	}
 	return fmt.Sprintf("%s (%s) on %d devices: %s", job.Operation, job.Access, job.Devices, job.Spec)
 }
 

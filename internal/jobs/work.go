@@ -41,7 +41,8 @@ type claim struct {
 	// together says that the unit is of a coordinated job.
 	together bool
 	held     bool // from an earlier attempt
-	retries  int  // by an operator
+	phase    Phase
+	retries  int // by an operator
 }
 
 // work takes one unit from claim to result. The unit's context ends when its job
@@ -113,11 +114,11 @@ func (e *Engine) carryOut(ctx, unitCtx context.Context, u *unit, claim *claim, m
 // schedule can be behind.
 func (e *Engine) claim(ctx context.Context, job number, units []*unit) (claims []*claim, err error) {
 	err = e.change(ctx, job, func(c *change) error {
-		if c.job.PausedAt != nil {
-			return pausedError{c.job.gate()}
-		}
 		claims = nil
 		for _, u := range units {
+			if c.job.PausedAt != nil && !u.begun { // what was begun goes on to its end
+				return pausedError{c.job.gate()}
+			}
 			cl, err := c.claim(u)
 			if err != nil {
 				return err
@@ -134,7 +135,7 @@ func (e *Engine) claim(ctx context.Context, job number, units []*unit) (claims [
 
 // claim sets one unit's open tasks running.
 func (c *change) claim(u *unit) (*claim, error) {
-	cl := &claim{job: u.job.id, operation: u.job.operation, unit: u.name, together: u.job.together}
+	cl := &claim{job: u.job.id, operation: u.job.operation, unit: u.name, together: u.job.together, phase: u.phase}
 	var open []*taskRecord
 	for _, device := range u.devices {
 		t, err := c.task(device)
@@ -167,7 +168,7 @@ func (c *change) claim(u *unit) (*claim, error) {
 // also one whose task is done already: the others may need it (an HA peer).
 func (e *Engine) describe(u *unit, cl *claim) (Work, error) {
 	work := Work{Job: u.job.id.String(), Operation: u.job.operation, Spec: u.job.spec, Unit: u.name,
-		Attempt: cl.attempt, Retries: cl.retries, Fence: cl.fence, Held: cl.held}
+		Attempt: cl.attempt, Retries: cl.retries, Fence: cl.fence, Held: cl.held, Phase: cl.phase}
 	err := e.ledger.View(func(tx *ledger.Tx) (err error) {
 		for _, device := range u.devices {
 			t, ok, err := get[Target](tx, nsTargets, u.job.id.under(device))
