@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"internal/command":  {"internal/operation", "internal/device", "internal/parse", "internal/transcript", "internal/fault"},
 	"internal/check":    {"internal/operation", "internal/device", "internal/fault"},
 	"internal/hostkeys": {"internal/operation", "internal/device", "internal/fault"},
+	"internal/capture":  {"internal/operation", "internal/device", "internal/stream", "internal/transfer", "internal/pcap/...", "internal/hint", "internal/fault"},
 	"internal/hotfix":   {"internal/operation", "internal/device", "internal/transfer", "internal/fault"},
 	"internal/sel":      {"internal/operation", "internal/device", "internal/bmc", "internal/secret", "internal/fault"},
 
@@ -84,6 +85,7 @@ var allowed = map[string][]string{
 	"internal/pcap/replay":   {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/rewrite":  {"internal/pcap", "internal/pcap/layers"},
 
+	"internal/stream": {"internal/fault"},
 	"internal/audit":  {"internal/ledger", "internal/fault"},
 	"internal/ledger": {"internal/fault"},
 	"internal/config": {"internal/fault"},
@@ -99,6 +101,7 @@ var allowed = map[string][]string{
 var support = []string{
 	"internal/childtest",
 	"internal/bmc/bmctest",
+	"internal/capture/capturetest",
 	"internal/device/sshconn/sshdtest",
 	"internal/device/drivertest",
 	"internal/jobs/runnertest",
