@@ -60,6 +60,8 @@ func benches() []bench {
 		{"report", "the whole fleetctl report against a shell loop and xargs ssh", benchReport},
 		{"netmiko", "the whole fleetctl report against netmiko", benchNetmiko},
 		{"parse", "TextFSM against Python TextFSM", benchParse},
+		{"upload", "a file to OpenSSH's sshd against its own sftp", benchUpload},
+		{"uploads", "the memory of 200 uploads at once", benchMemory},
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 // a second; hashStart is what it has beside.
 const (
 	slowestHash = 4 << 20
-	hashStart   = time.Minute
+	hashStart   = 2 * time.Minute
 )
 
 // digests are the running hashes of a content. Both are kept, because which of
