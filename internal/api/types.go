@@ -141,9 +141,9 @@ type JournalList struct {
 type HostKey struct {
 	Device    string `json:"device"`
 	Host      string `json:"host" doc:"as known_hosts names it: host or [host]:port"`
-	Type      string `json:"type" doc:"ssh-ed25519 and the like"`
-	SHA256    string `json:"sha256" doc:"SHA256:..., as ssh-keygen -l prints it"`
-	PublicKey string `json:"public_key" doc:"authorized_keys form, without comment"`
+	Type      string `json:"type" doc:"ssh-ed25519 and the like; x509 for the certificate of a BMC"`
+	SHA256    string `json:"sha256" doc:"SHA256:..., as ssh-keygen -l prints it; of a certificate 64 hexadecimal digits"`
+	PublicKey string `json:"public_key" doc:"authorized_keys form, without comment; of a certificate base64 of its DER form"`
 }
 
 // PinRequest is the body of POST /v1/host-keys: keys to trust from now on.

@@ -36,6 +36,7 @@ type Certificate struct {
 	Issuer      string    `json:"issuer"`
 	NotBefore   time.Time `json:"not_before"`
 	NotAfter    time.Time `json:"not_after"`
+	DER         []byte    `json:"der"`
 }
 
 // Fingerprint is the SHA-256 of a certificate (DER) as Pins have it.
@@ -63,7 +64,7 @@ func Show(ctx context.Context, target Target) (Certificate, error) {
 		return Certificate{}, fault.New(fault.HostKey, "%s: it shows none", act)
 	}
 	c := shown[0]
-	return Certificate{Fingerprint(c.Raw), c.Subject.String(), c.Issuer.String(), c.NotBefore.UTC(), c.NotAfter.UTC()}, nil
+	return Certificate{Fingerprint(c.Raw), c.Subject.String(), c.Issuer.String(), c.NotBefore.UTC(), c.NotAfter.UTC(), c.Raw}, nil
 }
 
 // errPin is a certificate that is none of the pinned ones.

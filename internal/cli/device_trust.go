@@ -42,13 +42,30 @@ type trustOptions struct {
 	outputFlags
 	replace bool
 	yes     bool
+	bmc     bool
+}
+
+// operation is what shows the keys, or the certificates.
+func (o *trustOptions) operation() string {
+	if o.bmc {
+		return "bmccerts"
+	}
+	return "hostkeys"
+}
+
+// noun is what is pinned.
+func (o *trustOptions) noun() string {
+	if o.bmc {
+		return "certificate"
+	}
+	return "host key"
 }
 
 func (a *app) deviceTrustCommand() *cobra.Command {
 	var opts trustOptions
 	cmd := &cobra.Command{
 		Use:   "trust [DEVICE...]",
-		Short: "show host keys and pin them in known_hosts",
+		Short: "show host keys and pin them in known_hosts; the same for BMCs",
 		Long: `Reads the host keys of the selected devices without logging in, compares them
 with known_hosts, shows them, and after a yes pins exactly the keys it has
 shown. Compare the fingerprints with the devices' own consoles first: whoever
@@ -57,20 +74,27 @@ pins a key trusts whoever answered.
 A changed key is shown and never pinned without --replace; until then no
 credential is sent to that device. Nothing is pinned for devices that failed.
 
+With --bmc it is the certificates that the devices' BMCs show, and they are
+pinned in known_bmcs beside known_hosts. BMCs sign their certificates
+themselves, so until one is pinned, there or in the inventory (tls_pins), no
+password is sent to it.
+
 ` + selectionHelp + defaultNoneHelp + `
 
-` + jsonHelp("job, rows, failures, warnings and added (keys pinned now)", "row", "device, host, type, sha256, public_key, status (pinned, unknown or changed\nbefore this command)") + `
+` + jsonHelp("job, rows, failures, warnings and added (keys pinned now)", "row", "device, host, type, sha256, public_key, status (pinned, unknown or changed\nbefore this command); with --bmc also subject, issuer, not_before, not_after") + `
 ` + failureKeysHelp + `
 
 ` + workExits(),
 		Example: `  fleetctl device trust lon-probe-01
-  fleetctl device trust -l site=lon --yes`,
+  fleetctl device trust -l site=lon --yes
+  fleetctl device trust --bmc lon-probe-01`,
 		ValidArgsFunction: a.completeDevices,
 	}
 	opts.selectionFlags.register(a, cmd)
 	opts.outputFlags.register(cmd)
 	fl := cmd.Flags()
 	fl.BoolVar(&opts.replace, "replace", false, "let a changed key take the place of the pinned one")
+	fl.BoolVar(&opts.bmc, "bmc", false, "the certificates of the devices' BMCs")
 	fl.BoolVarP(&opts.yes, "yes", "y", false, "pin without asking")
 	cmd.RunE = a.with(func(ctx context.Context, f fleet, args []string) error { return a.trust(ctx, f, &opts, args) })
 	return cmd
@@ -85,7 +109,7 @@ func (a *app) trust(ctx context.Context, f fleet, opts *trustOptions, args []str
 	if err != nil {
 		return err
 	}
-	job, err := a.start(ctx, f, "hostkeys", struct{}{}, sel)
+	job, err := a.start(ctx, f, opts.operation(), struct{}{}, sel)
 	if err != nil {
 		return err
 	}
@@ -114,11 +138,11 @@ func (a *app) trust(ctx context.Context, f fleet, opts *trustOptions, args []str
 	added := []api.HostKey{}
 	if len(wanted) > 0 {
 		if !shown && !opts.yes && a.streams.ErrTerminal {
-			if err := output.Write(a.streams.Err, output.Wide, hostKeyView(), res.Rows, nil, a.screenErr()); err != nil {
+			if err := output.Write(a.streams.Err, output.Wide, ans.view, res.Rows, nil, a.screenErr()); err != nil {
 				return fault.Wrap(fault.Internal, "show the host keys", err)
 			}
 		}
-		if err := a.confirm(ctx, opts.yes, trustQuestion(wanted)); err != nil {
+		if err := a.confirm(ctx, opts.yes, trustQuestion(wanted, opts.bmc)); err != nil {
 			return err
 		}
 		pinned, err := f.PinHostKeys(ctx, api.PinRequest{Keys: wanted, Replace: opts.replace})
@@ -134,12 +158,16 @@ func (a *app) trust(ctx context.Context, f fleet, opts *trustOptions, args []str
 			return err
 		}
 	}
-	a.remark("%s pinned, %d pinned before", count(len(added), "host key"), len(keys)-len(wanted)-refused.keys)
+	a.remark("%s pinned, %d pinned before", count(len(added), opts.noun()), len(keys)-len(wanted)-refused.keys)
 	a.reportFailures(res)
 	code := jobCode(res.Job)
 	if len(refused.devices) > 0 {
-		a.say("changed host keys were not pinned: %s", strings.Join(refused.devices, ", "))
-		a.say("next: find out why they changed; then fleetctl device trust --replace %s", few(refused.devices))
+		flag := ""
+		if opts.bmc {
+			flag = "--bmc "
+		}
+		a.say("changed %ss were not pinned: %s", opts.noun(), strings.Join(refused.devices, ", "))
+		a.say("next: find out why they changed; then fleetctl device trust %s--replace %s", flag, few(refused.devices))
 		code = strongest(code, refused.code(res.Job))
 	}
 	return statusOf(code)
@@ -180,12 +208,18 @@ func sortKeys(keys []hostKeyRow, replace bool) (wanted []api.HostKey, refused re
 	return wanted, refused
 }
 
-func trustQuestion(keys []api.HostKey) string {
+func trustQuestion(keys []api.HostKey, bmc bool) string {
 	var devices []string
 	for _, k := range keys {
 		if !slices.Contains(devices, k.Device) {
 			devices = append(devices, k.Device)
 		}
+	}
+	if bmc && len(keys) == 1 {
+		return fmt.Sprintf("Trust this certificate of the BMC of %s from now on?", devices[0])
+	}
+	if bmc {
+		return fmt.Sprintf("Trust these certificates of the BMCs of %s from now on?", count(len(devices), "device"))
 	}
 	if len(keys) == 1 {
 		return fmt.Sprintf("Trust this key of %s from now on?", devices[0])
@@ -211,5 +245,18 @@ func hostKeyView() output.View {
 		{Key: "sha256", Head: "FINGERPRINT", Fixed: true},
 		{Key: "host", Head: "HOST", Wide: true},
 		{Key: "public_key", Head: "PUBLIC KEY", Wide: true},
+	}}
+}
+
+func certificateView() output.View {
+	return output.View{Table: []output.Column{
+		{Key: "device", Head: "DEVICE", Fixed: true},
+		{Key: "status", Head: "STATUS", Kind: output.State, Fixed: true},
+		{Key: "sha256", Head: "SHA-256 OF THE CERTIFICATE", Fixed: true},
+		{Key: "subject", Head: "SUBJECT", Wide: true},
+		{Key: "issuer", Head: "ISSUER", Wide: true},
+		{Key: "not_before", Head: "NOT BEFORE", Kind: output.Time, Wide: true},
+		{Key: "not_after", Head: "NOT AFTER", Kind: output.Time, Wide: true},
+		{Key: "host", Head: "HOST", Wide: true},
 	}}
 }

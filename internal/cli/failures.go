@@ -54,17 +54,20 @@ func nextSteps(res api.Results) []string {
 		byKind[fault.Kind(f.Kind)] = append(byKind[fault.Kind(f.Kind)], f.Device)
 	}
 	var steps []string
-	if names := byKind[fault.HostKey]; names != nil {
+	ofBMC := res.Job.Operation == "sel" || res.Job.Operation == "bmccerts"
+	if names := byKind[fault.HostKey]; names != nil && ofBMC {
+		steps = append(steps, "fleetctl device trust --bmc "+few(names)+"   (compare the fingerprints first; --replace where a certificate has changed)")
+	} else if names != nil {
 		steps = append(steps, "fleetctl device trust "+few(names)+"   (compare the fingerprints first; --replace where a key has changed)")
 	}
 	reach := slices.Concat(byKind[fault.Unreachable], byKind[fault.Timeout], byKind[fault.Disconnected])
-	if reach != nil && res.Job.Operation != "check" {
+	if reach != nil && res.Job.Operation != "check" && !ofBMC {
 		steps = append(steps, "fleetctl device check "+few(reach))
 	}
 	if byKind[fault.Auth] != nil {
 		steps = append(steps, "correct the credentials in the inventory; a refused login is never tried again by itself")
 	}
-	if byKind[fault.Unparsed] != nil {
+	if byKind[fault.Unparsed] != nil && !ofBMC {
 		steps = append(steps, mendStep(res, byKind[fault.Unparsed]))
 	}
 	if len(byKind[fault.Refused])+len(byKind[fault.TooLarge]) == len(res.Failures) {

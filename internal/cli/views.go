@@ -34,6 +34,12 @@ func resultAnswer(res api.Results) (answer, error) {
 		ans.view = checkView()
 	case "hostkeys":
 		ans.view = hostKeyView()
+	case "bmccerts":
+		ans.view = certificateView()
+	case "sel":
+		if err := selAnswer(&ans, res); err != nil {
+			return ans, err
+		}
 	}
 	if ans.view.Table == nil && ans.people == nil {
 		ans.view = viewOfKeys(res.Rows)

@@ -71,6 +71,7 @@ type Daemon struct {
 	dialer     *sshconn.Dialer
 
 	closing sync.Mutex
+	pinning sync.Mutex // of files of pinned certificates
 	undo    []step
 }
 

@@ -342,7 +342,7 @@ func TestStartRefuses(t *testing.T) {
 		kind fault.Kind
 		says string
 	}{
-		"operation":   {api.JobRequest{Operation: "reprot", Selection: all}, fault.Invalid, "check, command, hostkeys, report"},
+		"operation":   {api.JobRequest{Operation: "reprot", Selection: all}, fault.Invalid, `there is no operation "reprot" (there are: bmccerts, check`},
 		"no device":   {api.JobRequest{Operation: "check"}, fault.Invalid, "no devices are selected"},
 		"nobody":      {api.JobRequest{Operation: "check", Selection: api.Selection{Names: []string{"z*"}}}, fault.NotFound, "z*"},
 		"selector":    {api.JobRequest{Operation: "check", Selection: api.Selection{Selector: "tier=croe"}}, fault.NotFound, "tier=core"},

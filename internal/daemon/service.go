@@ -71,7 +71,11 @@ func (s service) Device(ctx context.Context, name string) (api.Device, error) {
 func (s service) PinHostKeys(ctx context.Context, by string, req api.PinRequest) (api.PinResult, error) {
 	inv := s.d.inventory.Load()
 	files := map[string][]device.HostKey{}
-	for _, key := range req.Keys {
+	keys, certificates, err := takeCertificates(inv, req.Keys)
+	if err != nil {
+		return api.PinResult{}, err
+	}
+	for _, key := range keys {
 		dev, err := inv.Device(key.Device)
 		if err != nil {
 			return api.PinResult{}, err
@@ -82,10 +86,13 @@ func (s service) PinHostKeys(ctx context.Context, by string, req api.PinRequest)
 		}
 		files[dev.KnownHosts] = append(files[dev.KnownHosts], device.HostKey(key))
 	}
-	if len(files) == 0 {
+	if len(files)+len(certificates) == 0 {
 		return api.PinResult{}, fault.New(fault.Invalid, "no host keys are given")
 	}
 	out, err := s.d.auditedPin(ctx, by, req, func() (out api.PinResult, err error) {
+		if out, err = s.d.pinCertificates(certificates, req.Replace); err != nil {
+			return out, err
+		}
 		for _, path := range slices.Sorted(maps.Keys(files)) {
 			added, unchanged, err := sshconn.PinHostKeys(path, files[path], req.Replace)
 			out.Added = append(out.Added, keysOut(added)...)

@@ -47,6 +47,7 @@ func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(stri
 		check.New(),
 		hostkeys.New(dialer, dialer),
 		sel.New(sel.Options{Secrets: secrets}),
+		sel.NewCertificates(),
 		hotfix.New(hotfix.Options{Definitions: definition, File: artifactFile(artifacts), Buffers: transfer.NewBuffers(0)}),
 	}
 }
