@@ -62,22 +62,17 @@ func (c *change) pastIt(ctx context.Context, env operation.Env) (string, error) 
 // enter puts the device into maintenance mode.
 func (c *change) enter(ctx context.Context, env operation.Env) error {
 	l := c.look(env)
-	s, err := l.session(ctx)
+	s, err := c.configure(ctx, env, stepMaintenance)
 	if err != nil {
-		return operation.Secured(err) // nothing was sent
-	}
-	who, err := enterConfig(ctx, s, c.dev, c.mode, c.spec.Takeover)
-	if err != nil {
-		return operation.Secured(err)
-	}
-	if who != "" {
-		env.Warn(c.dev, "pushed out of configuration mode: %s", quote(who))
+		return c.untouched(env, err)
 	}
 	if err := c.storeRecord(env, recordBegun); err != nil {
-		return err
+		return c.untouched(env, err)
 	}
-	if err := env.Remember(ctx, keyOutage, outageRecord{From: env.Now().UTC().Truncate(time.Second)}); err != nil {
-		return operation.Secured(err)
+	if c.outOfUse(env) == "" {
+		if err := env.Remember(ctx, keyOutage, outageRecord{From: env.Now().UTC().Truncate(time.Second)}); err != nil {
+			return c.untouched(env, err)
+		}
 	}
 	_, err = s.Run(ctx, command(c.mode.Enter, c.spec.Names))
 	if fault.Is(err, fault.Refused) {
@@ -94,6 +89,15 @@ func (c *change) enter(ctx context.Context, env operation.Env) error {
 		return c.notEntered(ctx, env, fmt.Errorf("the device took %s and is not in maintenance mode: %s", quote(c.mode.Enter.Line), p.Detail))
 	}
 	return nil
+}
+
+// untouched is the error of a device to which maintenance mode has not been ordered
+// yet, if so: it is in use as it was.
+func (c *change) untouched(env operation.Env, err error) error {
+	if c.outOfUse(env) != "" {
+		return err
+	}
+	return operation.Secured(err)
 }
 
 // notEntered is the end of a device that did not go into maintenance mode, which
@@ -216,7 +220,9 @@ func (c *change) install(ctx context.Context, env operation.Env) error {
 }
 
 // configure gives a session in configuration mode. When it cannot, nothing of the
-// step has been sent, which is remembered.
+// step has been sent, which is remembered. Once the device is out of use, somebody
+// in configuration mode is waited for: after a cut that may be ourselves, as the
+// device has not noticed yet.
 func (c *change) configure(ctx context.Context, env operation.Env, step string) (device.Session, error) {
 	var s device.Session
 	err := c.reconnecting(ctx, env, func() (err error) {
@@ -224,6 +230,9 @@ func (c *change) configure(ctx context.Context, env operation.Env, step string) 
 			return err
 		}
 		who, err := enterConfig(ctx, s, c.dev, c.mode, c.spec.Takeover)
+		if who != "" && fault.Is(err, fault.Conflict) && c.outOfUse(env) != "" {
+			return &fault.Error{Kind: fault.Busy, Act: "wait for configuration mode", Stage: fault.StageOf(err), Err: err}
+		}
 		if err == nil && who != "" {
 			env.Warn(c.dev, "pushed out of configuration mode: %s", quote(who))
 		}

@@ -152,7 +152,7 @@ func (c *change) loud(env operation.Env, err error) error {
 	if err == nil || where == "" || operation.IsSecured(err) {
 		return err
 	}
-	out := error(&fault.Error{Kind: fault.KindOf(err), Act: "out of use" + where, Device: c.dev.Name, Stage: fault.StageOf(err), Err: err})
+	out := error(&fault.Error{Kind: fault.KindOf(err), Stage: fault.StageOf(err), Err: fmt.Errorf("%w%s", err, where)})
 	if operation.NeedsAttention(err) {
 		return operation.Attention(out)
 	}
@@ -212,7 +212,7 @@ func (c *change) outOfUse(env operation.Env) string {
 	if ok, err := env.Recall(keyOutage, &o); err != nil || !ok || o.To != nil {
 		return ""
 	}
-	return fmt.Sprintf(" (in maintenance mode since %s, capturing nothing, as far as is known)", o.From.Format(time.RFC3339))
+	return fmt.Sprintf(" (OUT OF USE: put into maintenance mode at %s and not proven to be back)", o.From.Format(time.RFC3339))
 }
 
 // failedRecord is why the installation failed. The device is brought back all the

@@ -382,7 +382,7 @@ func matchAny(patterns []*regexp.Regexp, s string) bool {
 // quote makes device text part of a line: bounded, and nothing in it can be taken
 // for ours.
 func quote(s string) string {
-	const most = 80
+	const most = 160
 	if r := []rune(s); len(r) > most {
 		s = string(r[:most]) + "..."
 	}

@@ -1,0 +1,129 @@
+package hotfix_test
+
+import (
+	"testing"
+
+	"capfleet/internal/hotfix"
+	"capfleet/internal/jobs"
+)
+
+// Every fault that a simulated probe can be ordered to have ends in the state that
+// an operator is told to expect, with a message to act on; and what truly happened
+// is no more than it should be.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	always := func(r *rig) {}
+	for name, c := range map[string]struct {
+		times  map[string]string
+		faults []string
+		spec   []func(*hotfix.Spec)
+		begin  func(*rig)
+		state  jobs.State
+		says   []string
+		// events that must have happened just so often
+		install, reload, maintenance int
+		// afterwards gives the state after an operator's retry without the fault
+		afterwards jobs.State
+	}{
+		"cut upload": {
+			faults: []string{"cut_upload=40kBx2"}, state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"wrong checksum": {
+			faults: []string{"wrong_checksum"}, state: jobs.Failed, says: []string{"upload"}, afterwards: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"disk full": {
+			faults: []string{"disk_full"}, state: jobs.Failed, says: []string{"upload", "free"}, afterwards: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"somebody in configuration mode": {
+			faults: []string{"takeover"}, state: jobs.Failed, says: []string{"admin (192.0.2.250)", "--takeover"},
+			afterwards: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"pushed out": {
+			faults: []string{"takeover"}, spec: []func(*hotfix.Spec){func(s *hotfix.Spec) { s.Takeover = true }},
+			state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"cut entering maintenance mode": {
+			faults: []string{"cut_maintenance=after"}, state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"cut before entering maintenance mode": {
+			faults: []string{"cut_maintenance=before"}, state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"cut during the installation": {
+			faults: []string{"cut_install=during"}, state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"cut after the installation": {
+			faults: []string{"cut_install=after"}, state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"install command lost": {
+			times: map[string]string{"install.worst": "1s"}, faults: []string{"cut_install=before"},
+			state: jobs.Attention, says: []string{"install", "may have been done", "put into maintenance mode at", "retry"},
+			afterwards: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"cut while saving": {
+			faults: []string{"cut_save=after"}, state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"cut by the reload": {
+			faults: []string{"cut_reload=after"}, state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"reload command lost": {
+			times: map[string]string{"down": "1s"}, faults: []string{"cut_reload=before"},
+			state: jobs.Attention, says: []string{"reload", "did not go down", "put into maintenance mode at"},
+			afterwards: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"install fails half-way": {
+			faults: []string{"install_fails"}, state: jobs.Failed,
+			says:       []string{"package install OSm6.4.x-CumulativeHotfix-v2", "cannot unpack the archive", "brought out of maintenance mode"},
+			afterwards: jobs.Succeeded, install: 2, reload: 2, maintenance: 2},
+		"listed but old": {
+			faults: []string{"packages=versioned", "installed=OSm6.4.x-CumulativeHotfix-v1", "listed_old"}, state: jobs.Failed,
+			says: []string{"installed", `"OSm6.4.x-CumulativeHotfix-v1"`, "brought out of maintenance mode"}, install: 1, reload: 1, maintenance: 1},
+		"an old version, no versions listed": {
+			faults: []string{"installed=OSm6.4.x-CumulativeHotfix-v1"}, state: jobs.Failed,
+			says: []string{"without a version", "--accept-unobserved installed"}},
+		"an old version, no versions listed, accepted": {
+			faults: []string{"installed=OSm6.4.x-CumulativeHotfix-v1"}, spec: []func(*hotfix.Spec){accept("installed")},
+			state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"never back": {
+			times: map[string]string{"return.worst": "2s"}, faults: []string{"never_returns"}, state: jobs.Attention,
+			says: []string{"not back", "put into maintenance mode at"}, install: 1, reload: 1, maintenance: 1, afterwards: jobs.Succeeded},
+		"back in maintenance mode": {
+			times: map[string]string{"settle": "1s"}, faults: []string{"back_in_maintenance"}, state: jobs.Attention,
+			says: []string{"came back wrong", "normal_mode disproven", "(maintenance)"}, install: 1, reload: 1, maintenance: 1},
+		"back without capture": {
+			times: map[string]string{"settle": "1s"}, faults: []string{"back_without_capture"}, state: jobs.Attention,
+			says: []string{"came back wrong", "capturing disproven"}, install: 1, reload: 1, maintenance: 1},
+		"back unchanged": {
+			times: map[string]string{"settle": "1s"}, faults: []string{"back_unchanged"}, state: jobs.Attention,
+			says: []string{"came back wrong", "installed disproven"}, install: 1, reload: 1, maintenance: 1},
+		"back without its configuration": {
+			faults: []string{"back_without_config"}, state: jobs.Attention,
+			says: []string{"not as before", "config", "logging"}, install: 1, reload: 1, maintenance: 1},
+		"capture cannot be seen": {
+			faults: []string{"capture_status=none"}, state: jobs.Failed, says: []string{"capturing could not be shown", "--accept-unobserved capturing"}},
+		"capture cannot be seen, accepted": {
+			faults: []string{"capture_status=none"}, spec: []func(*hotfix.Spec){accept("capturing")},
+			state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
+		"in maintenance mode by somebody": {
+			begin: func(r *rig) { r.enterMaintenance(probe) }, state: jobs.Failed,
+			says: []string{"in maintenance mode already", "somebody works on it"}, maintenance: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, c.times, on(probe, c.faults)...)
+			if c.begin == nil {
+				c.begin = always
+			}
+			c.begin(r)
+			w := r.job(probe, r.spec(hotfix.Apply, c.spec...))
+			res := w.run()
+			want(t, res, c.state, c.says...)
+			if res.Failure != nil {
+				t.Log(res.Failure.Message)
+			}
+			if c.afterwards != "" {
+				r.order(probe, "none")
+				r.order(probe, "boot_time=100ms")
+				want(t, w.retry(), c.afterwards)
+			}
+			got := r.events(probe)
+			if got["install"] != c.install || got["reload"] != c.reload || got["maintenance_on"] != c.maintenance {
+				t.Errorf("events %v, want %d installs, %d reloads, %d times maintenance mode", got, c.install, c.reload, c.maintenance)
+			}
+		})
+	}
+}
+
+func on(name string, faults []string) []string {
+	out := make([]string, len(faults))
+	for i, f := range faults {
+		out[i] = name + ":" + f
+	}
+	return out
+}

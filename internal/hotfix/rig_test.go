@@ -1,0 +1,389 @@
+package hotfix_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"capfleet/internal/artifact"
+	"capfleet/internal/device"
+	"capfleet/internal/device/drivertest"
+	"capfleet/internal/device/endace"
+	"capfleet/internal/device/inventory"
+	"capfleet/internal/device/sshconn"
+	"capfleet/internal/fault"
+	"capfleet/internal/hotfix"
+	"capfleet/internal/jobs"
+	"capfleet/internal/ledger"
+	"capfleet/internal/operation"
+	"capfleet/internal/runner"
+	"capfleet/internal/sim"
+)
+
+// Devices reboot in these tests. A channel that is opened in the instant in which
+// the connection ends leaves its opener waiting inside x/crypto/ssh, which drops its
+// channels once; sshconn does not wait for it, and nor can a test.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("golang.org/x/crypto/ssh.(*mux).openChannel"),
+		goleak.IgnoreAnyFunction("capfleet/internal/device/sshconn.await.func1"))
+}
+
+const (
+	probe  = "lon-probe-01"
+	file   = "OSm6.4.x-CumulativeHotfix-v2.end"
+	listed = "OSm6.4.x-CumulativeHotfix"
+)
+
+// quick are the times of the built-in definition made short. They are still long
+// for a simulator on a busy machine, but for those that a test waits out.
+var quick = map[string]string{
+	"typical": "1s", "worst": "30s", "reconnect": "30s", "poll": "30ms", "down": "20s", "settle": "20s", "apart": "100ms",
+}
+
+// rig is the operation with the real runner, the real driver and simulated probes,
+// and a journal that can be cut off.
+type rig struct {
+	*drivertest.Fleet
+	t         *testing.T
+	op        operation.Operation
+	driver    device.Driver
+	artifacts *artifact.Store
+	dialer    *sshconn.Dialer
+	content   []byte
+	sha       string
+
+	mu     sync.Mutex
+	stores map[string][]byte
+}
+
+func newRig(t *testing.T, times map[string]string, faults ...string) *rig {
+	t.Helper()
+	all := append([]string{"*-probe-*:boot_time=100ms", "*-probe-*:install_time=100ms"}, faults...)
+	r := &rig{Fleet: drivertest.Simulate(t, sim.Options{Devices: 8, Faults: all}), t: t, content: bytes.Repeat([]byte("hotfix "), 20000), stores: map[string][]byte{}}
+	sum := sha256.Sum256(r.content)
+	r.sha = hex.EncodeToString(sum[:])
+	var err error
+	if r.driver, err = endace.New(overrides(t, times)); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	db, err := ledger.Open(filepath.Join(dir, "ledger.db"), ledger.Options{Namespaces: artifact.Namespaces()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if r.artifacts, err = artifact.Open(filepath.Join(dir, "artifacts"), db, artifact.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	r.add(file, r.content)
+	r.dialer = sshconn.NewDialer(sshconn.Options{})
+	t.Cleanup(func() { _ = r.dialer.Close() })
+	r.op = hotfix.New(hotfix.Options{
+		Definitions: func(p string) (*device.Definition, bool) { return r.driver.Definition(), p == endace.Platform },
+		File: func(ctx context.Context, sha string) (hotfix.File, error) {
+			found, err := r.artifacts.Find(ctx, sha, 1)
+			if err != nil || len(found) == 0 {
+				return hotfix.File{}, errors.Join(err, fault.New(fault.NotFound, "no artifact"))
+			}
+			return hotfix.File{SHA256: sha, Name: found[0].Name, Size: found[0].Size}, nil
+		},
+	})
+	return r
+}
+
+// overrides writes the built-in definition with other times.
+func overrides(t *testing.T, times map[string]string) string {
+	t.Helper()
+	src, err := os.ReadFile("../device/endace/platform.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := maps.Clone(quick)
+	maps.Copy(set, times)
+	text := regexp.MustCompile(`\b([a-z]+): \d+[smh]\b`).ReplaceAllStringFunc(string(src), func(found string) string {
+		key, _, _ := strings.Cut(found, ":")
+		if d, ok := set[key]; ok {
+			return key + ": " + d
+		}
+		return found
+	})
+	// One command's time can be set alone, as install.worst.
+	for key, d := range times {
+		if section, name, ok := strings.Cut(key, "."); ok {
+			re := regexp.MustCompile(`(?s)(\n    ` + section + `:.*?\b` + name + `: )\d+[smh]+`)
+			text = re.ReplaceAllString(text, "${1}"+d)
+		}
+	}
+	dir := t.TempDir()
+	path := device.OverrideFile(dir, endace.Platform)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func (r *rig) add(name string, content []byte) {
+	r.t.Helper()
+	if _, err := r.artifacts.Put(r.t.Context(), artifact.Meta{Name: name}, bytes.NewReader(content)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// probes are the names of the fleet's probes.
+func (r *rig) probes() []string {
+	r.t.Helper()
+	inv, err := inventory.Load(r.Sim.Inventory(), inventory.Options{Platforms: []string{endace.Platform, "f5_bigip", "linux"}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var names []string
+	for _, d := range inv.Devices() {
+		if d.Platform == endace.Platform {
+			names = append(names, d.Name)
+		}
+	}
+	return names
+}
+
+func (r *rig) order(name, what string) {
+	r.t.Helper()
+	if err := r.Sim.Order(name, what); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// events counts what truly happened to a device.
+func (r *rig) events(name string) map[string]int {
+	r.t.Helper()
+	entries, err := sim.ReadJournal(r.Sim.Dir())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out := map[string]int{}
+	for _, e := range entries {
+		if e.Device == name && e.Event != "login" {
+			out[e.Event]++
+		}
+	}
+	return out
+}
+
+// spec is a request for the rig's file.
+func (r *rig) spec(action hotfix.Action, change ...func(*hotfix.Spec)) hotfix.Spec {
+	s := hotfix.Spec{Action: action, File: r.sha}
+	for _, f := range change {
+		f(&s)
+	}
+	return s
+}
+
+func accept(proofs ...string) func(*hotfix.Spec) {
+	return func(s *hotfix.Spec) { s.AcceptUnobserved = proofs }
+}
+
+// work is one job on one device, with all that outlives an attempt.
+type work struct {
+	rig     *rig
+	spec    json.RawMessage
+	target  jobs.Target
+	more    []jobs.Target // the other members of the unit
+	memory  map[string]json.RawMessage
+	history []jobs.Entry
+	attempt int
+	retries int
+	held    bool
+	writes  int // of the journal, over all attempts
+	// killAt is the write before which, or with after behind which, fleetd dies.
+	killAt int
+	after  bool
+}
+
+func (r *rig) job(name string, spec hotfix.Spec) *work {
+	r.t.Helper()
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	dev := r.Device(r.t, name)
+	prepared, err := r.op.Prepare(r.t.Context(), raw, []*device.Device{dev})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	snapshot, err := json.Marshal(dev)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return &work{rig: r, spec: prepared.Spec, target: jobs.Target{Device: name, Unit: name, Snapshot: snapshot}, memory: map[string]json.RawMessage{}}
+}
+
+// attemptOnce runs the work once. killed is true when fleetd died in it, and then
+// the result is lost.
+func (w *work) attemptOnce(ctx context.Context) (res jobs.TaskResult, killed bool) {
+	w.attempt++
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	j := &journal{work: w, die: func() { cancel(jobs.ErrStopping) }}
+	run := runner.New(runner.Options{Operations: []operation.Operation{w.rig.op}, Drivers: []device.Driver{w.rig.driver}, Dialer: w.rig.dialer,
+		Artifacts: w.rig.artifacts, Logger: slog.New(slog.DiscardHandler)})
+	out := run.Run(ctx, jobs.Work{Job: "1", Operation: hotfix.Name, Spec: w.spec, Unit: w.target.Unit, Targets: append([]jobs.Target{w.target}, w.more...),
+		Attempt: w.attempt, Retries: w.retries, History: w.history, Memory: maps.Clone(w.memory), Held: w.held}, j)
+	res = out.Tasks[w.target.Device]
+	for _, other := range w.more {
+		for key, value := range out.Tasks[other.Device].Stores {
+			if res.Stores == nil {
+				res.Stores = map[string][]byte{}
+			}
+			res.Stores[key] = value
+		}
+	}
+	return res, j.dead
+}
+
+// run runs the work to its end as the engine would: again after a kill and after
+// what may pass.
+func (w *work) run() jobs.TaskResult {
+	w.rig.t.Helper()
+	for tries := 0; ; {
+		res, killed := w.attemptOnce(w.rig.t.Context())
+		switch {
+		case killed:
+			continue
+		case res.State == jobs.Failed && res.Failure.Kind.Retryable() && tries < 3:
+			tries++
+			continue
+		case res.State == jobs.Failed && w.held:
+			res.State = jobs.Attention
+		}
+		if res.State != jobs.Failed {
+			w.rig.mu.Lock()
+			for k, v := range res.Stores {
+				w.rig.stores[k] = v
+			}
+			w.rig.mu.Unlock()
+		}
+		return res
+	}
+}
+
+// retry is an operator's.
+func (w *work) retry() jobs.TaskResult {
+	w.rig.t.Helper()
+	w.retries++
+	return w.run()
+}
+
+func (r *rig) apply(name string, change ...func(*hotfix.Spec)) jobs.TaskResult {
+	r.t.Helper()
+	return r.job(name, r.spec(hotfix.Apply, change...)).run()
+}
+
+// journal keeps in the work what a ledger would, until fleetd dies.
+type journal struct {
+	*work
+	die  func()
+	dead bool
+}
+
+var errDead = errors.New("fleetd is dead")
+
+// write is one durable write.
+func (j *journal) write(do func()) error {
+	if j.dead {
+		return errDead
+	}
+	j.writes++
+	if j.writes == j.killAt && !j.after {
+		j.dead = true
+		j.die()
+		return errDead
+	}
+	do()
+	if j.writes == j.killAt {
+		j.dead = true
+		j.die()
+		return errDead
+	}
+	return nil
+}
+
+func (j *journal) entry(kind jobs.EntryKind, step, detail string) error {
+	return j.write(func() {
+		j.history = append(j.history, jobs.Entry{Time: time.Now(), Kind: kind, Unit: j.target.Unit, Step: step, Attempt: j.attempt, Detail: detail})
+	})
+}
+
+func (j *journal) Step(_ context.Context, step string) error {
+	return j.entry(jobs.EntryStep, step, "")
+}
+func (j *journal) Intent(_ context.Context, step, detail string) error {
+	return j.entry(jobs.EntryIntent, step, detail)
+}
+func (j *journal) Outcome(_ context.Context, step, detail string, _ error) error {
+	return j.entry(jobs.EntryOutcome, step, detail)
+}
+func (j *journal) Note(_ context.Context, step, detail string) error {
+	return j.entry(jobs.EntryNote, step, detail)
+}
+func (j *journal) Remember(_ context.Context, key string, value json.RawMessage) error {
+	return j.write(func() { j.memory[key] = bytes.Clone(value) })
+}
+func (j *journal) Load(_ context.Context, key string) ([]byte, error) {
+	j.rig.mu.Lock()
+	defer j.rig.mu.Unlock()
+	return j.rig.stores[key], nil
+}
+func (j *journal) Hold(context.Context, string) error    { return j.write(func() { j.held = true }) }
+func (j *journal) Release(context.Context, string) error { return j.write(func() { j.held = false }) }
+func (j *journal) Ready(ctx context.Context) error       { return ctx.Err() }
+func (j *journal) Stop(context.Context, string) error    { return nil }
+func (j *journal) Stopped() <-chan struct{}              { return nil }
+func (j *journal) Progress(string, int64, int64, string) {}
+
+// want checks a result's state and message.
+func want(t *testing.T, res jobs.TaskResult, state jobs.State, parts ...string) {
+	t.Helper()
+	message := ""
+	if res.Failure != nil {
+		message = fmt.Sprintf("%s: %s: %s", res.Failure.Stage, res.Failure.Kind, res.Failure.Message)
+	}
+	if res.State != state {
+		t.Errorf("state %s, want %s: %s\nwarnings %q", res.State, state, message, res.Warnings)
+		return
+	}
+	for _, p := range parts {
+		if !strings.Contains(message, p) {
+			t.Errorf("message %q lacks %q", message, p)
+		}
+	}
+}
+
+// enterMaintenance is somebody else's doing.
+func (r *rig) enterMaintenance(name string) {
+	r.t.Helper()
+	s := r.Open(r.t, r.driver, name)
+	if _, err := s.Run(r.t.Context(), device.Command{Line: "maintenance-mode noconfirm", Mode: "config", NewMode: "config"}); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+}
