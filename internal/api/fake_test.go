@@ -129,6 +129,14 @@ func (f *fake) Resume(_ context.Context, id, by string) (api.Job, error) {
 	return f.job, f.note("resume", id, by)
 }
 
+func (f *fake) Plan(_ context.Context, by string, req api.JobRequest) (api.Plan, error) {
+	return api.Plan{Operation: req.Operation}, f.note("plan", by, req)
+}
+
+func (f *fake) Approve(_ context.Context, id, by string) (api.Job, error) {
+	return f.job, f.note("approve", id, by)
+}
+
 func (f *fake) Audit(_ context.Context, q api.AuditQuery) (api.AuditList, error) {
 	return api.AuditList{Next: 3}, f.note(q)
 }

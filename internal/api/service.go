@@ -51,6 +51,7 @@ type JobService interface {
 	Cancel(ctx context.Context, id, by string) (Job, error)
 	Retry(ctx context.Context, id, by string) (Job, error)
 	JobPauser
+	RolloutService
 	// Events replays what the ledger has after a sequence number, of one job or
 	// with "" of all, and then follows: without a gap and nothing twice. It ends
 	// when ctx does.

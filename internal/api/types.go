@@ -36,6 +36,9 @@ type Job struct {
 	CanceledBy string          `json:"canceled_by,omitempty" doc:"who asked for the job to stop"`
 	PausedBy   string          `json:"paused_by,omitempty" doc:"who paused it, while it is paused"`
 	PausedAt   *time.Time      `json:"paused_at,omitempty" doc:"since when it is paused"`
+	ApprovedBy string          `json:"approved_by,omitempty" doc:"who approved a rollout that wants it"`
+	ApprovedAt *time.Time      `json:"approved_at,omitempty"`
+	Rollout    *Rollout        `json:"rollout,omitempty" doc:"how the change goes over the devices"`
 	Counts     map[string]int  `json:"counts" doc:"tasks by state"`
 	Devices    int             `json:"devices" doc:"number of tasks"`
 	Spec       json.RawMessage `json:"spec" doc:"the operation's settings, defaults filled in"`
@@ -179,18 +182,19 @@ type ArtifactList struct {
 // Event is one server-sent event; its id is Seq. Progress events have Seq 0 and
 // are not replayed.
 type Event struct {
-	Seq     uint64    `json:"seq"`
-	Time    time.Time `json:"time"`
-	Type    string    `json:"type" doc:"job_created, job_finished, job_canceled, job_retried, job_paused, job_resumed, task_state, task_step, progress"`
-	Job     string    `json:"job"`
-	Device  string    `json:"device,omitempty"`
-	State   string    `json:"state,omitempty" doc:"of the task, or of the job in job events"`
-	Step    string    `json:"step,omitempty"`
-	Attempt int       `json:"attempt,omitempty"`
-	Reason  string    `json:"reason,omitempty"`
-	Done    int64     `json:"done,omitempty" doc:"progress: how much is done"`
-	Total   int64     `json:"total,omitempty" doc:"progress: of how much; 0 is not known"`
-	Unit    string    `json:"unit,omitempty" doc:"progress: of what, such as bytes"`
+	Seq     uint64     `json:"seq"`
+	Time    time.Time  `json:"time"`
+	Type    string     `json:"type" doc:"job_created, job_finished, job_canceled, job_retried, job_paused, job_resumed, job_approved, task_state, task_step, progress"`
+	Job     string     `json:"job"`
+	Device  string     `json:"device,omitempty"`
+	State   string     `json:"state,omitempty" doc:"of the task, or of the job in job events"`
+	Step    string     `json:"step,omitempty"`
+	Attempt int        `json:"attempt,omitempty"`
+	Reason  string     `json:"reason,omitempty"`
+	Until   *time.Time `json:"until,omitempty" doc:"when a task that waits goes on, where that is known"`
+	Done    int64      `json:"done,omitempty" doc:"progress: how much is done"`
+	Total   int64      `json:"total,omitempty" doc:"progress: of how much; 0 is not known"`
+	Unit    string     `json:"unit,omitempty" doc:"progress: of what, such as bytes"`
 }
 
 // Version is the body of GET /v1/version.

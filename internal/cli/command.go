@@ -50,6 +50,7 @@ type commandOptions struct {
 	timeout  time.Duration
 	unsafe   bool
 	yes      bool
+	rollout  *rolloutFlags
 }
 
 func (a *app) commandRunCommand() *cobra.Command {
@@ -63,7 +64,10 @@ here, or the name of a built-in one.
 
 Commands from the platform's read-only list just run. Anything else, and
 anything on linux, needs --unsafe, is asked about on a terminal (--yes
-elsewhere), and is audited.
+elsewhere), and is audited. It goes to all devices at once, within fleetd's
+limits, unless a flag such as --canary, --wave or --window asks for a rollout.
+
+With a rollout: ` + rolloutHelp + `
 
 ` + selectionHelp + defaultNoneHelp + `
 
@@ -88,6 +92,7 @@ elsewhere), and is audited.
 	fl.DurationVar(&opts.timeout, "timeout", 0, "`time` that the command may take (default: the device's own command timeout)")
 	fl.BoolVar(&opts.unsafe, "unsafe", false, "allow a command that is not on the platform's read-only list")
 	fl.BoolVarP(&opts.yes, "yes", "y", false, "with --unsafe, do not ask")
+	opts.rollout = addRolloutFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("template", completeTemplates)
 	cmd.RunE = a.with(func(ctx context.Context, f fleet, args []string) error {
 		dash := cmd.ArgsLenAtDash()
@@ -110,6 +115,13 @@ func (a *app) runCommand(ctx context.Context, f fleet, opts *commandOptions, dev
 	if opts.timeout < 0 {
 		return fault.New(fault.Invalid, "--timeout must not be negative")
 	}
+	rollout, err := opts.rollout.optional()
+	if err != nil {
+		return err
+	}
+	if rollout != nil && !opts.unsafe {
+		return fault.New(fault.Invalid, "a command that only reads goes to all devices at once: flags of a rollout need --unsafe")
+	}
 	spec := commandSpec{Command: line, Mode: opts.mode, Unsafe: opts.unsafe, TimeoutSeconds: opts.timeout.Seconds()}
 	if opts.template != "" {
 		src, err := readTemplate(opts.template)
@@ -127,7 +139,7 @@ func (a *app) runCommand(ctx context.Context, f fleet, opts *commandOptions, dev
 			return err
 		}
 	}
-	return a.submit(ctx, f, &opts.jobFlags, "command", spec, sel)
+	return a.submitRollout(ctx, f, &opts.jobFlags, "command", spec, sel, rollout)
 }
 
 // confirmCommand asks whether a command may run on what a selection stands for

@@ -42,6 +42,7 @@ type fakeFleet struct {
 	submitted []api.JobRequest
 	pinned    []api.PinRequest
 	canceled  []string
+	plan      api.Plan
 }
 
 func (f *fakeFleet) Version(context.Context) (api.Version, error) { return f.version, f.down }
@@ -130,6 +131,17 @@ func (f *fakeFleet) Pause(ctx context.Context, id string) (api.Job, error) {
 
 func (f *fakeFleet) Resume(ctx context.Context, id string) (api.Job, error) {
 	return f.gate(ctx, id, nil)
+}
+
+func (f *fakeFleet) Plan(context.Context, api.JobRequest) (api.Plan, error) { return f.plan, f.down }
+
+func (f *fakeFleet) Approve(ctx context.Context, id string) (api.Job, error) {
+	for i := range f.jobs {
+		if j := &f.jobs[i]; j.ID == id {
+			j.ApprovedAt, j.ApprovedBy = &testTime, "bob"
+		}
+	}
+	return f.Job(ctx, id)
 }
 
 // gate pauses a job, or lets it go on.

@@ -30,6 +30,7 @@ type fleet interface {
 
 	artifactFleet
 	pauseFleet
+	rolloutFleet
 	templateFleet
 	doctorFleet
 	auditFleet

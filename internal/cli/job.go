@@ -16,14 +16,14 @@ import (
 func (a *app) jobCommand() *cobra.Command {
 	cmd := a.group("job", "jobs that fleetd ran and runs")
 	cmd.AddCommand(a.jobListCommand(), a.jobShowCommand(), a.jobWatchCommand(), a.jobPauseCommand(), a.jobResumeCommand(),
-		a.jobCancelCommand(), a.jobRetryCommand())
+		a.jobApproveCommand(), a.jobCancelCommand(), a.jobRetryCommand())
 	return cmd
 }
 
 // jobKeysHelp documents a job's JSON.
 const jobKeysHelp = `id, operation, state, access, created_by, created_at, started_at, finished_at,
-canceled_by, paused_by, paused_at, counts (tasks by state), devices, spec,
-warnings`
+canceled_by, paused_by, paused_at, approved_by, approved_at, rollout, counts
+(tasks by state), devices, spec, warnings`
 
 const stateHelp = `A job's state is computed from its tasks: pending, waiting, running, paused,
 succeeded (all did), partial (some did), failed (none did), attention (a person

@@ -72,21 +72,25 @@ Keys of a journal entry: time, kind, unit, step, attempt, detail, error
 		}
 		ans := answer{view: taskView(), rows: rows, doc: doc}
 		ans.people = func(w io.Writer, wide bool, screen output.Screen) error {
-			if err := printJobHead(w, job, screen); err != nil {
+			if err := printJobHead(w, job, tasks, screen); err != nil {
 				return err
+			}
+			view := taskView()
+			if job.Rollout != nil {
+				view = rolloutTaskView()
 			}
 			format := output.Table
 			if wide {
 				format = output.Wide
 			}
-			return output.Write(w, format, taskView(), rows, nil, screen)
+			return output.Write(w, format, view, rows, nil, screen)
 		}
 		return a.print(&out, ans)
 	})
 	return cmd
 }
 
-func printJobHead(w io.Writer, job api.Job, screen output.Screen) error {
+func printJobHead(w io.Writer, job api.Job, tasks []api.Task, screen output.Screen) error {
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {
@@ -109,6 +113,20 @@ func printJobHead(w io.Writer, job api.Job, screen output.Screen) error {
 	if job.PausedAt != nil {
 		line("paused", "since "+showTime(job.PausedAt)+" by "+output.Clean(job.PausedBy)+"; to go on: fleetctl job resume "+job.ID)
 	}
+	if job.ApprovedAt != nil {
+		line("approved", showTime(job.ApprovedAt)+" by "+output.Clean(job.ApprovedBy))
+	}
+	if r := job.Rollout; r != nil {
+		if r.Approve && job.ApprovedAt == nil && job.FinishedAt == nil {
+			line("approval", "wanted, by another user than "+output.Clean(job.CreatedBy)+": fleetctl job approve "+job.ID)
+		}
+		line("rollout", output.Clean(rolloutText(r)))
+		name := "waves"
+		for _, text := range waveLines(tasks, r.Canary == nil || *r.Canary > 0) {
+			line(name, output.Clean(text))
+			name = " "
+		}
+	}
 	for _, warning := range job.Warnings {
 		line("note", output.Clean(warning))
 	}
@@ -129,6 +147,23 @@ func taskView() output.View {
 		{Key: "started_at", Head: "STARTED", Kind: output.Time, Wide: true},
 		{Key: "finished_at", Head: "FINISHED", Kind: output.Time, Wide: true},
 		{Key: "until", Head: "UNTIL", Kind: output.Time, Wide: true},
+		{Key: "reason", Head: "REASON"},
+	}}
+}
+
+// rolloutTaskView shows what people look for in a rollout: which wave, what it waits
+// for, and until when.
+func rolloutTaskView() output.View {
+	return output.View{Table: []output.Column{
+		{Key: "wave", Head: "WAVE", Kind: output.Number},
+		{Key: "device", Head: "DEVICE", Fixed: true},
+		{Key: "unit", Head: "UNIT", Wide: true},
+		{Key: "state", Head: "STATE", Kind: output.State, Fixed: true},
+		{Key: "step", Head: "STEP"},
+		{Key: "attempt", Head: "TRY", Kind: output.Number, Wide: true},
+		{Key: "started_at", Head: "STARTED", Kind: output.Time, Wide: true},
+		{Key: "finished_at", Head: "FINISHED", Kind: output.Time, Wide: true},
+		{Key: "until", Head: "UNTIL", Kind: output.Time},
 		{Key: "reason", Head: "REASON"},
 	}}
 }

@@ -72,7 +72,7 @@ func eventLine(ev api.Event) string {
 		what = "cancel requested"
 	case "job_retried":
 		what = "retried"
-	case "job_paused", "job_resumed":
+	case "job_paused", "job_resumed", "job_approved":
 		what, ev.Reason = ev.Reason, "" // it says both what and by whom
 	case "task_step":
 		what = "step " + ev.Step
@@ -89,6 +89,9 @@ func eventLine(ev api.Event) string {
 	}
 	if ev.Reason != "" {
 		line += ": " + ev.Reason
+	}
+	if ev.Until != nil {
+		line += ", until " + showTime(ev.Until)
 	}
 	return line
 }

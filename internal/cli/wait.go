@@ -28,7 +28,15 @@ func (a *app) submit(ctx context.Context, f fleet, j *jobFlags, operation string
 	if _, err := j.format(); err != nil {
 		return err
 	}
-	job, err := a.start(ctx, f, operation, spec, sel)
+	return a.submitRollout(ctx, f, j, operation, spec, sel, nil)
+}
+
+// submitRollout is submit for a change that goes over the devices as a rollout says.
+func (a *app) submitRollout(ctx context.Context, f fleet, j *jobFlags, operation string, spec any, sel api.Selection, rollout *api.Rollout) error {
+	if _, err := j.format(); err != nil {
+		return err
+	}
+	job, err := a.startRollout(ctx, f, operation, spec, sel, rollout)
 	if err != nil {
 		return err
 	}
@@ -40,11 +48,15 @@ func (a *app) submit(ctx context.Context, f fleet, j *jobFlags, operation string
 
 // start makes a job and passes on what fleetd warns of.
 func (a *app) start(ctx context.Context, f fleet, operation string, spec any, sel api.Selection) (api.Job, error) {
+	return a.startRollout(ctx, f, operation, spec, sel, nil)
+}
+
+func (a *app) startRollout(ctx context.Context, f fleet, operation string, spec any, sel api.Selection, rollout *api.Rollout) (api.Job, error) {
 	raw, err := json.Marshal(spec)
 	if err != nil {
 		return api.Job{}, fault.Wrap(fault.Internal, "write the request", err)
 	}
-	job, err := f.Submit(ctx, api.JobRequest{Operation: operation, Spec: raw, Selection: sel})
+	job, err := f.Submit(ctx, api.JobRequest{Operation: operation, Spec: raw, Selection: sel, Rollout: rollout})
 	if err != nil {
 		if ctx.Err() != nil {
 			a.say("interrupted before fleetd answered; whether a job was made, says: fleetctl job list")

@@ -28,7 +28,7 @@ func jobOut(j jobs.Job) api.Job {
 	return api.Job{
 		ID: j.ID, Operation: j.Operation, State: string(jobs.JobState(j)), Access: j.Access, CreatedBy: j.CreatedBy,
 		CreatedAt: j.CreatedAt.UTC(), StartedAt: utc(j.StartedAt), FinishedAt: utc(j.FinishedAt), CanceledBy: j.CanceledBy,
-		PausedBy: j.PausedBy, PausedAt: utc(j.PausedAt),
+		PausedBy: j.PausedBy, PausedAt: utc(j.PausedAt), ApprovedBy: j.ApprovedBy, ApprovedAt: utc(j.ApprovedAt), Rollout: rolloutOf(j.Rollout),
 		Counts: counts, Devices: j.Devices, Spec: j.Spec, Warnings: list(j.Warnings),
 	}
 }
@@ -48,7 +48,7 @@ func taskOut(t jobs.Task) api.Task {
 func eventOut(e jobs.Event) api.Event {
 	return api.Event{
 		Seq: e.Seq, Time: e.Time.UTC(), Type: string(e.Type), Job: e.Job, Device: e.Device, State: string(e.State),
-		Step: e.Step, Attempt: e.Attempt, Reason: e.Reason, Done: e.Done, Total: e.Total, Unit: e.Unit,
+		Step: e.Step, Attempt: e.Attempt, Reason: e.Reason, Until: utc(e.Until), Done: e.Done, Total: e.Total, Unit: e.Unit,
 	}
 }
 

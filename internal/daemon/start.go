@@ -20,39 +20,9 @@ import (
 // asked. The devices are fixed now, as the inventory has them; what later
 // happens to the inventory does not touch the job.
 func (d *Daemon) Start(ctx context.Context, by string, req api.JobRequest) (jobs.Job, error) {
-	op, ok := d.operations[req.Operation]
-	if !ok {
-		return jobs.Job{}, fault.New(fault.Invalid, "there is no operation %q (there are: %s)", clip(req.Operation),
-			strings.Join(slices.Sorted(maps.Keys(d.operations)), ", "))
-	}
-	devices, err := d.inventory.Load().Select(selection(req.Selection))
+	request, err := d.request(ctx, by, req)
 	if err != nil {
 		return jobs.Job{}, err
-	}
-	prepared, err := op.Prepare(ctx, req.Spec, devices)
-	if err != nil {
-		return jobs.Job{}, err
-	}
-	devices, err = without(devices, prepared.Omit, req.Operation)
-	if err != nil {
-		return jobs.Job{}, err
-	}
-	request := jobs.Request{
-		Operation:   op.Name(),
-		Spec:        prepared.Spec,
-		Access:      string(prepared.Access),
-		CreatedBy:   by,
-		RequestID:   req.RequestID,
-		Coordinated: prepared.Coordinated,
-		Warnings:    append(slices.Clone(prepared.Warnings), omitted(prepared.Omit)...),
-	}
-	units := unitsOf(devices, prepared.Access)
-	for _, dev := range devices {
-		snapshot, err := json.Marshal(dev)
-		if err != nil {
-			return jobs.Job{}, fault.Wrap(fault.Internal, "keep the job's copy of "+dev.Name, err)
-		}
-		request.Targets = append(request.Targets, jobs.Target{Device: dev.Name, Unit: units[dev.Name], Site: dev.Site, Snapshot: snapshot})
 	}
 	if err := d.ledger.Room(); err != nil {
 		return jobs.Job{}, err
@@ -63,6 +33,56 @@ func (d *Daemon) Start(ctx context.Context, by string, req api.JobRequest) (jobs
 	}
 	d.log.Info("job requested", "job", job.ID, "op", job.Operation, "access", job.Access, "by", by, "devices", job.Devices)
 	return job, nil
+}
+
+// request checks what somebody asks for and resolves its devices, touching none.
+func (d *Daemon) request(ctx context.Context, by string, req api.JobRequest) (jobs.Request, error) {
+	op, ok := d.operations[req.Operation]
+	if !ok {
+		return jobs.Request{}, fault.New(fault.Invalid, "there is no operation %q (there are: %s)", clip(req.Operation),
+			strings.Join(slices.Sorted(maps.Keys(d.operations)), ", "))
+	}
+	inv := d.inventory.Load()
+	devices, err := inv.Select(selection(req.Selection))
+	if err != nil {
+		return jobs.Request{}, err
+	}
+	policy, err := policyOf(req.Rollout)
+	if err != nil {
+		return jobs.Request{}, err
+	}
+	prepared, err := op.Prepare(ctx, req.Spec, devices)
+	if err != nil {
+		return jobs.Request{}, err
+	}
+	devices, err = without(devices, prepared.Omit, req.Operation)
+	if err != nil {
+		return jobs.Request{}, err
+	}
+	request := jobs.Request{
+		Operation:   op.Name(),
+		Spec:        prepared.Spec,
+		Access:      string(prepared.Access),
+		CreatedBy:   by,
+		RequestID:   req.RequestID,
+		Coordinated: prepared.Coordinated,
+		Beside:      prepared.Beside,
+		Warnings:    append(slices.Clone(prepared.Warnings), omitted(prepared.Omit)...),
+		Rollout:     policy,
+	}
+	if policy != nil {
+		request.Covering = covering(inv.Devices())
+	}
+	units := unitsOf(devices, prepared.Access)
+	for _, dev := range devices {
+		snapshot, err := json.Marshal(dev)
+		if err != nil {
+			return jobs.Request{}, fault.Wrap(fault.Internal, "keep the job's copy of "+dev.Name, err)
+		}
+		request.Targets = append(request.Targets, jobs.Target{Device: dev.Name, Unit: units[dev.Name], Site: dev.Site, Snapshot: snapshot,
+			Covers: dev.Covers, Zone: dev.Timezone, WorstCase: prepared.WorstCase[dev.Name], Prepares: prepared.Prepares})
+	}
+	return request, nil
 }
 
 // unitsOf says which devices are worked on as one. Readers take each device by

@@ -179,7 +179,7 @@ func (c *change) move(t *taskRecord, to State, by Mover) error {
 	if err := c.put(t); err != nil {
 		return err
 	}
-	return c.event(Event{Type: EventTaskState, Device: t.Device, State: to, Step: t.Step, Attempt: t.Attempt, Reason: t.Reason})
+	return c.event(Event{Type: EventTaskState, Device: t.Device, State: to, Step: t.Step, Attempt: t.Attempt, Reason: t.Reason, Until: t.Until})
 }
 
 // count keeps the counts; a state without tasks is not named in them.

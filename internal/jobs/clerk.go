@@ -124,7 +124,7 @@ func (c *change) tell(n note) error {
 			err = c.move(t, Waiting, Scheduler)
 		default:
 			if err = c.put(t); err == nil {
-				err = c.event(Event{Type: EventTaskState, Device: t.Device, State: t.State, Step: t.Step, Attempt: t.Attempt, Reason: t.Reason})
+				err = c.event(Event{Type: EventTaskState, Device: t.Device, State: t.State, Step: t.Step, Attempt: t.Attempt, Reason: t.Reason, Until: t.Until})
 			}
 		}
 		if err != nil {

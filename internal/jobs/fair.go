@@ -81,6 +81,9 @@ func share(limit int) int { return max(1, limit/2) }
 
 // laneOf is where a unit belongs by what is known now.
 func (s *schedule) laneOf(u *unit) lane {
+	if u.job.beside {
+		return mainLane
+	}
 	for _, d := range u.devices {
 		if s.contacts[d] == silent {
 			return silentLane

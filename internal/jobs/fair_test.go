@@ -163,3 +163,16 @@ func TestDeadDevicesDoNotHoldUpALiveOne(t *testing.T) {
 		})
 	}
 }
+
+// TestWorkBesideDevices: a device that is silent does not hold up what asks its
+// BMC, and what the BMC answers says nothing about the device.
+func TestWorkBesideDevices(t *testing.T) {
+	s := newSchedule(Limits{Global: 2, PerSite: 2, PerDevice: 1})
+	s.contacts["dead00000"], s.contacts["dead00001"] = silent, silent
+	j := index(1, accessRead, many("dead", "lon", 2)...)
+	j.beside = true
+	s.addJob(j)
+	if _, list := picks(s); len(list) != 2 {
+		t.Errorf("handed out %q of two", list)
+	}
+}

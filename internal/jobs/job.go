@@ -21,6 +21,9 @@ type Job struct {
 	Warnings  []string        `json:"warnings,omitempty"`
 	// Coordinated says that all units are worked on together, or none.
 	Coordinated bool `json:"coordinated,omitempty"`
+	// Beside says that not the devices are asked but what is beside them, so that how
+	// a task ends tells nothing about its device.
+	Beside bool `json:"beside,omitempty"`
 	// Rollout says how a change goes over the units, Covering how many devices of the
 	// inventory watch each of their links.
 	Rollout  *rollout.Policy `json:"rollout,omitempty"`
@@ -118,6 +121,7 @@ type Request struct {
 	// them: they wait for each other at Journal.Ready and stop together. It is not
 	// begun again by itself after a failure, and has one wave.
 	Coordinated bool
+	Beside      bool // as in Job
 	Targets     []Target
 	// Rollout says how a change goes over the units, and gives them their waves; nil
 	// is all at once, within the limits.
@@ -139,6 +143,8 @@ type Event struct {
 	Step    string    `json:"step,omitempty"`
 	Attempt int       `json:"attempt,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
+	// Until is when a task that waits goes on, where that is known.
+	Until *time.Time `json:"until,omitempty"`
 	// Done, Total and Unit are set on progress events, which are not stored.
 	Done  int64  `json:"done,omitempty"`
 	Total int64  `json:"total,omitempty"`

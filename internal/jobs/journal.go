@@ -76,6 +76,9 @@ func (j *journal) Load(ctx context.Context, key string) (value []byte, err error
 		value = bytes.Clone(tx.Get(nsStores, storeKey(j.claim.operation, key)))
 		return nil
 	})
+	if err == nil {
+		j.claim.loaded.note(key, value)
+	}
 	return value, fault.Wrap(fault.Storage, "load "+key, err)
 }
 

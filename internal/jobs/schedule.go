@@ -73,6 +73,7 @@ type activeJob struct {
 	canceled  error // why only units that are held go on
 	// together says that all units are handed out as one.
 	together bool
+	beside   bool // not the devices are asked
 
 	wave    int             // whose units may run
 	left    int             // units of it not done
@@ -121,7 +122,7 @@ type unit struct {
 func (u *unit) changes() bool { return u.job.access == accessChange && u.phase != PhasePrepare }
 
 func newActiveJob(id number, job Job, round int) *activeJob {
-	return &activeJob{id: id, operation: job.Operation, access: job.Access, spec: job.Spec, round: round, together: job.Coordinated,
+	return &activeJob{id: id, operation: job.Operation, access: job.Access, spec: job.Spec, round: round, together: job.Coordinated, beside: job.Beside,
 		later: make(map[int][]*unit), running: make(map[*unit]struct{}), held: make(map[*unit]struct{}), units: make(map[string]*unit)}
 }
 

@@ -80,6 +80,7 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 			return err
 		}
 		canceled := c.job.CanceledAt != nil
+		endings := c.overtaken(cl, endings)
 		tries, again := e.again(tasks, endings)
 		again = again && !cl.together // one unit alone is not begun again
 		if again && !stopping {
@@ -100,10 +101,10 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 			to, by := end.State, Worker
 			if cl.phase == PhasePrepare && !(end.mayPass() && (canceled || stopping || again)) {
 				how.prepared = true
-				if err := c.prepared(t, end); err != nil {
+				if err := c.prepared(cl, t, end); err != nil {
 					return err
 				}
-				if last, ok := contactOf(end.Failure); ok {
+				if last, ok := contactOf(end.Failure); ok && !cl.beside {
 					how.tell(t.Device, last)
 				}
 				continue
@@ -135,7 +136,7 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 				return err
 			}
 			how.state = worse(how.state, stateOf(t.Task))
-			if last, ok := contactOf(end.Failure); ok {
+			if last, ok := contactOf(end.Failure); ok && !cl.beside {
 				how.tell(t.Device, last)
 			}
 		}
@@ -146,7 +147,7 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 
 // prepared ends the prepare phase of a task. Preparing decides nothing: what failed
 // in it is made good in the unit's wave, or fails there, where failures are counted.
-func (c *change) prepared(t *taskRecord, end ending) error {
+func (c *change) prepared(cl *claim, t *taskRecord, end ending) error {
 	t.Prepared, t.Base, t.Rows = true, t.Attempt, 0
 	t.Failure, t.Reason = nil, "prepared; waits for its turn"
 	if end.Failure != nil {
@@ -157,7 +158,7 @@ func (c *change) prepared(t *taskRecord, end ending) error {
 			return err
 		}
 	}
-	if err := c.learn(t, end, Waiting); err != nil {
+	if err := c.learn(cl, t, end, Waiting); err != nil {
 		return err
 	}
 	return c.move(t, Waiting, Scheduler)
@@ -215,7 +216,7 @@ func (c *change) conclude(cl *claim, t *taskRecord, end ending, to State, by Mov
 			return err
 		}
 	}
-	if err := c.learn(t, end, to); err != nil {
+	if err := c.learn(cl, t, end, to); err != nil {
 		return err
 	}
 	return c.move(t, to, by)
@@ -239,7 +240,7 @@ func (c *change) store(cl *claim, values map[string][]byte) error {
 }
 
 // learn keeps what the task found out about the device.
-func (c *change) learn(t *taskRecord, end ending, to State) error {
+func (c *change) learn(cl *claim, t *taskRecord, end ending, to State) error {
 	d, _, err := get[DeviceFacts](c.tx, nsDevices, []byte(t.Device))
 	if err != nil {
 		return err
@@ -249,6 +250,12 @@ func (c *change) learn(t *taskRecord, end ending, to State) error {
 	}
 	maps.Copy(d.Facts, end.Facts)
 	maps.DeleteFunc(d.Facts, func(_, v string) bool { return v == "" })
+	if cl.beside {
+		if len(end.Facts) == 0 {
+			return nil
+		}
+		return put(c.tx, nsDevices, []byte(t.Device), d)
+	}
 	switch {
 	case to == Canceled || to == Pending:
 		if len(end.Facts) == 0 {

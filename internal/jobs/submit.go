@@ -34,6 +34,10 @@ func (e *Engine) Submit(ctx context.Context, req Request) (Job, error) {
 	now := e.now()
 	if req.Rollout != nil {
 		if err := req.layOut(now); err != nil {
+			// Its time can be past when it is asked for once more.
+			if job, ok := e.requested(ctx, req.RequestID); ok {
+				return job, nil
+			}
 			return Job{}, err
 		}
 	}
@@ -48,6 +52,7 @@ func (e *Engine) Submit(ctx context.Context, req Request) (Job, error) {
 		Devices:   len(req.Targets),
 
 		Coordinated: req.Coordinated,
+		Beside:      req.Beside,
 		Rollout:     req.Rollout,
 	}
 	if req.Rollout != nil {
@@ -99,6 +104,21 @@ func (e *Engine) Submit(ctx context.Context, req Request) (Job, error) {
 	e.mail.post(message{add: active})
 	e.watchers.wake(job.ID)
 	return job, nil
+}
+
+// requested gives the job that was made for a request id.
+func (e *Engine) requested(ctx context.Context, request string) (job Job, ok bool) {
+	if request == "" {
+		return Job{}, false
+	}
+	err := e.view(ctx, func(tx *ledger.Tx) (err error) {
+		if have := tx.Get(nsRequests, []byte(request)); have != nil {
+			job, err = readJob(tx, numberOf(have))
+			ok = err == nil
+		}
+		return err
+	})
+	return job, ok && err == nil
 }
 
 // store writes a new job with everything that it begins with.

@@ -43,6 +43,8 @@ type claim struct {
 	held     bool // from an earlier attempt
 	phase    Phase
 	retries  int // by an operator
+	beside   bool
+	loaded   loaded
 }
 
 // work takes one unit from claim to result. The unit's context ends when its job
@@ -135,7 +137,7 @@ func (e *Engine) claim(ctx context.Context, job number, units []*unit) (claims [
 
 // claim sets one unit's open tasks running.
 func (c *change) claim(u *unit) (*claim, error) {
-	cl := &claim{job: u.job.id, operation: u.job.operation, unit: u.name, together: u.job.together, phase: u.phase}
+	cl := &claim{job: u.job.id, operation: u.job.operation, unit: u.name, together: u.job.together, beside: u.job.beside, phase: u.phase}
 	var open []*taskRecord
 	for _, device := range u.devices {
 		t, err := c.task(device)
