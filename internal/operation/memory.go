@@ -37,6 +37,8 @@ type Memory interface {
 	// with the device's result, and like rows only when the work was done or needs
 	// attention. Load gives the old value until then; nil removes the key. A value
 	// over MaxStored fails the step.
+	// Where another job has stored since this attempt loaded, nothing is committed and
+	// the work is done again.
 	Store(dev *device.Device, key string, value []byte)
 }
 

@@ -55,6 +55,10 @@ type Prepared struct {
 	// without rotation files), with the reason. They get no task, and the job
 	// carries a warning. When none is left the request is refused.
 	Omit map[string]string
+	// Beside says that not the device itself is asked but something beside it, its
+	// BMC: how the work ends then tells nothing about the device, and a device that
+	// is silent does not hold it up.
+	Beside bool
 	// Coordinated says that the units begin and stop together, or none begins; steps
 	// use Together. It has to fit the limits, and is not begun again by itself.
 	Coordinated bool

@@ -75,7 +75,7 @@ func (c *certificates) Prepare(_ context.Context, spec json.RawMessage, devices 
 			omit[dev.Name] = "its BMC is read without TLS (plain_http)"
 		}
 	}
-	return operation.Prepared{Spec: json.RawMessage(`{}`), Access: operation.Read, Omit: omit}, nil
+	return operation.Prepared{Spec: json.RawMessage(`{}`), Access: operation.Read, Omit: omit, Beside: true}, nil
 }
 
 // Steps gives the one step, show.

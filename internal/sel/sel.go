@@ -60,7 +60,7 @@ func (c *check) Prepare(_ context.Context, raw json.RawMessage, devices []*devic
 	if err := operation.DecodeSpec(Name, raw, &spec); err != nil {
 		return operation.Prepared{}, err
 	}
-	out := operation.Prepared{Access: operation.Read, Omit: withoutBMC(devices)}
+	out := operation.Prepared{Access: operation.Read, Omit: withoutBMC(devices), Beside: true}
 	if len(devices) > 0 && len(out.Omit) == len(devices) {
 		return operation.Prepared{}, errNoBMC(Name)
 	}
