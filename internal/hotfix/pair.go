@@ -264,6 +264,10 @@ func (p *pair) held(name string, once bool, i int,
 		case !ok:
 			return done("its software is the right one")
 		}
+		// Kept with the result of whichever attempt has one.
+		if err := p.storeEarlier(env); err != nil {
+			return failed(err)
+		}
 		seen, err := observe(ctx, env, st)
 		return seen, p.loud(env, st, err)
 	}

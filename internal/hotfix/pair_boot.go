@@ -226,8 +226,8 @@ func (p *pair) goingDown(ctx context.Context, env operation.Env, s stage, act ac
 				if err := note(ctx, env, s.act(), unsettled, ""); err != nil {
 					return failed(err)
 				}
-				return inconclusive("%s was sent at %s, or was about to be, and %s later it has not rebooted (%s); retry sends it once more",
-					quote("reboot volume "+s.leg.Volume), act.At.Format(time.RFC3339), p.vol.Down, detail)
+				return inconclusive("%s was sent to %s at %s, or was about to be, and %s later it has not rebooted (%s); retry sends it once more",
+					quote("reboot volume "+s.leg.Volume), s.dev.Name, act.At.Format(time.RFC3339), p.vol.Down, detail)
 			}
 		}
 		if err := p.look(env, s.dev).wait(ctx, p.how.Poll); err != nil {
@@ -251,9 +251,6 @@ func (p *pair) reboot(ctx context.Context, env operation.Env, s stage) error {
 	session, err := p.look(env, s.dev).session(ctx)
 	if err != nil {
 		return errors.Join(err, note(ctx, env, s.act(), notSent, ""))
-	}
-	if err := p.storeEarlier(env, s.dev); err != nil {
-		return err
 	}
 	line := "reboot volume " + s.leg.Volume
 	_, err = send(ctx, env, s.act(), session, device.Command{Line: line})
@@ -303,7 +300,7 @@ func (p *pair) observeReturn(ctx context.Context, env operation.Env, s stage) (o
 				up = now
 			}
 		case !fault.KindOf(err).Retryable() && !fault.Is(err, fault.Refused) && !fault.Is(err, fault.Unparsed):
-			return inconclusive("it is back and cannot be worked with: %v", err)
+			return inconclusive("%s is back and cannot be worked with: %v", s.dev.Name, err)
 		}
 		switch {
 		case err != nil, wrong != "":
@@ -315,9 +312,9 @@ func (p *pair) observeReturn(ctx context.Context, env operation.Env, s stage) (o
 		}
 		switch {
 		case err != nil && now.After(until):
-			return inconclusive("not back %s after the reboot: %v%s", short(now.Sub(act.At).Seconds()), err, p.next(s))
+			return inconclusive("%s is not back %s after the reboot: %v%s", s.dev.Name, short(now.Sub(act.At).Seconds()), err, p.next(s))
 		case err == nil && wrong != "" && (!up.IsZero() && now.Sub(up) > p.vol.Settle || up.IsZero() && now.After(act.At.Add(p.vol.Down+p.vol.Settle)) || now.After(until)):
-			return inconclusive("it came back wrong: %s%s", wrong, p.next(s))
+			return inconclusive("%s came back wrong: %s%s", s.dev.Name, wrong, p.next(s))
 		}
 		env.Progress(s.dev, int64(now.Sub(act.At).Seconds()), int64(p.vol.Return.Worst.Seconds()), "seconds")
 		if err := p.look(env, s.dev).wait(ctx, p.how.Poll); err != nil {

@@ -154,17 +154,21 @@ type earlier struct {
 
 func earlierKey(dev *device.Device) string { return "volume/" + dev.Name }
 
-// storeEarlier keeps what ran before, for a rollback.
-func (p *pair) storeEarlier(env operation.Env, dev *device.Device) error {
-	before, ok := p.course.Before[dev.Name]
-	if !ok {
-		return nil
+// storeEarlier keeps what ran on the members before, for a rollback. What a rollback
+// itself leads to stays the thing to roll back to: a second one changes nothing.
+func (p *pair) storeEarlier(env operation.Env) error {
+	for _, dev := range p.devices {
+		before := p.course.Before[dev.Name]
+		e := earlier{Volume: before.Volume, Software: before.Running, At: stamp(env)}
+		if p.spec.Action == Rollback {
+			e.Volume, e.Software = p.course.Target[dev.Name].Volume, p.course.Target[dev.Name].Software
+		}
+		raw, err := json.Marshal(e)
+		if err != nil {
+			return fault.Wrap(fault.Internal, "keep what ran on "+dev.Name, err)
+		}
+		env.Store(dev, earlierKey(dev), raw)
 	}
-	raw, err := json.Marshal(earlier{Volume: before.Volume, Software: before.Running, At: stamp(env)})
-	if err != nil {
-		return fault.Wrap(fault.Internal, "keep what ran on "+dev.Name, err)
-	}
-	env.Store(dev, earlierKey(dev), raw)
 	return nil
 }
 
@@ -294,12 +298,15 @@ func (p *pair) gates(ctx context.Context, env operation.Env, dev *device.Device,
 	return nil
 }
 
-// refusal is what a device said.
+// refusal is what a device said: its error, or the last thing before it gave up.
 func refusal(err error, text string) string {
 	for line := range strings.Lines(text) {
 		if tmshError.MatchString(line) {
 			return strings.TrimSpace(line)
 		}
+	}
+	if line := lastLine(text); line != "" {
+		return line
 	}
 	return err.Error()
 }

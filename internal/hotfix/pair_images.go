@@ -337,7 +337,8 @@ func (p *pair) backup(ctx context.Context, env operation.Env) error {
 		name := "/var/local/ucs/" + archiveName + ".ucs"
 		switch {
 		case fault.Is(err, fault.Refused):
-			return &fault.Error{Kind: fault.Refused, Act: line, Device: dev.Name, Stage: stepBackup, Err: err, Next: "nothing was changed; see why, then retry the job"}
+			return &fault.Error{Kind: fault.Refused, Act: line, Device: dev.Name, Stage: stepBackup,
+				Err: fmt.Errorf("the device says: %s", quote(refusal(err, out.Text))), Next: "nothing was changed; see why, then retry the job"}
 		case err != nil:
 			return err
 		case !strings.Contains(out.Text, name+" is saved"):

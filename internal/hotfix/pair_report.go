@@ -20,7 +20,7 @@ func (p *pair) plan(ctx context.Context, env operation.Env) (operation.Observati
 		return failed(err)
 	}
 	m := o.members[dev.Name]
-	r := PlanRow{Device: dev.Name, Action: Plan, Names: p.spec.Names, SHA256: p.spec.File, Size: p.spec.Size, Version: m.Running.String(),
+	r := PlanRow{Device: dev.Name, Action: Plan, Names: p.spec.Names, SHA256: p.spec.File, Size: p.spec.Size, Software: text(m.Running.String()),
 		Installed: []string{}, Missing: o.nothing == "", Why: o.nothing, Steps: []PlanStep{}, Proofs: slices.Clone(o.proofs[dev.Name]), Forbids: []string{}}
 	if r.Proofs == nil {
 		r.Proofs = []Proof{}

@@ -41,8 +41,13 @@ type pairRig struct {
 
 func newPairRig(t *testing.T, times map[string]string, faults ...string) *pairRig {
 	t.Helper()
+	return newPairRigOf(t, 8, times, faults...)
+}
+
+func newPairRigOf(t *testing.T, devices int, times map[string]string, faults ...string) *pairRig {
+	t.Helper()
 	all := append([]string{"*-ltm-*:boot_time=100ms", "*-ltm-*:settle_time=100ms", "*-ltm-*:install_time=300ms", "*-ltm-*:image_time=50ms", "*-ltm-*:ucs_time=0s"}, faults...)
-	r := &rig{Fleet: drivertest.Simulate(t, sim.Options{Devices: 8, Faults: all}), t: t, stores: map[string][]byte{}}
+	r := &rig{Fleet: drivertest.Simulate(t, sim.Options{Devices: devices, Faults: all}), t: t, stores: map[string][]byte{}}
 	var err error
 	if r.driver, err = bigip.New(shortened(t, times)); err != nil {
 		t.Fatal(err)

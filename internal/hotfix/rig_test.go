@@ -299,14 +299,18 @@ func (r *rig) apply(name string, change ...func(*hotfix.Spec)) jobs.TaskResult {
 // journal keeps in the work what a ledger would, until fleetd dies.
 type journal struct {
 	*work
-	die  func()
-	dead bool
+	die func()
+
+	writing sync.Mutex // a pair's members write side by side
+	dead    bool
 }
 
 var errDead = errors.New("fleetd is dead")
 
 // write is one durable write.
 func (j *journal) write(do func()) error {
+	j.writing.Lock()
+	defer j.writing.Unlock()
 	if j.dead {
 		return errDead
 	}
