@@ -39,7 +39,7 @@ var allowed = map[string][]string{
 	"internal/rollout":    {"internal/fault"},
 	"internal/schedule":   {"internal/audit", "internal/ledger", "internal/fault"},
 	"internal/history":    {"internal/ledger", "internal/fault"},
-	"internal/notify":     {"internal/cli/output", "internal/ledger", "internal/secret", "internal/fault"},
+	"internal/notify":     {"internal/config", "internal/ledger", "internal/secret", "internal/fault"},
 	"internal/artifact":   {"internal/audit", "internal/ledger", "internal/fault"},
 
 	// Operations: alike, and blind to each other and to the queue.
@@ -79,8 +79,11 @@ var allowed = map[string][]string{
 	// Captures: no fleet, and only itself below.
 	"internal/pcap":          {},
 	"internal/pcap/layers":   {"internal/pcap"},
+	"internal/pcap/flow":     {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/info":     {"internal/pcap", "internal/pcap/layers"},
+	"internal/pcap/tlsaudit": {"internal/pcap", "internal/pcap/flow", "internal/pcap/layers", "internal/pcap/tlshello"},
 	"internal/pcap/tlshello": {},
+	"internal/pcap/xff":      {"internal/pcap", "internal/pcap/flow"},
 	"internal/pcap/merge":    {"internal/pcap"},
 	"internal/pcap/replay":   {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/rewrite":  {"internal/pcap", "internal/pcap/layers"},
@@ -88,7 +91,7 @@ var allowed = map[string][]string{
 	"internal/stream": {"internal/fault"},
 	"internal/audit":  {"internal/ledger", "internal/fault"},
 	"internal/ledger": {"internal/fault"},
-	"internal/config": {"internal/fault"},
+	"internal/config": {"internal/secret", "internal/fault"},
 	"internal/secret": {},
 	"internal/hint":   {},
 	"internal/fault":  {},
@@ -105,6 +108,7 @@ var support = []string{
 	"internal/device/sshconn/sshdtest",
 	"internal/device/drivertest",
 	"internal/jobs/runnertest",
+	"internal/pcap/corpus",
 	"internal/pcap/pcaptest",
 	"bench/...",
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"capfleet/internal/fault"
+	"capfleet/internal/pcap"
 )
 
 func (a *app) pcapCommand() *cobra.Command {
@@ -17,7 +19,7 @@ func (a *app) pcapCommand() *cobra.Command {
 
 A damaged or truncated file gives what was read up to the damage, and an error
 with the offset; the exit code is then 4. The file "-" is stdin.`
-	cmd.AddCommand(a.pcapInfoCommand(), a.pcapMergeCommand(), a.pcapRewriteCommand(), a.pcapReplayCommand())
+	cmd.AddCommand(a.pcapInfoCommand(), a.pcapTLSAuditCommand(), a.pcapXFFCommand(), a.pcapMergeCommand(), a.pcapRewriteCommand(), a.pcapReplayCommand())
 	return cmd
 }
 
@@ -55,6 +57,66 @@ func follow(ctx context.Context, src io.Reader, closeSource func() error) io.Rea
 		}
 	}()
 	return r
+}
+
+// captureRead is what became of reading one capture.
+type captureRead struct {
+	File    string `json:"file"`
+	Packets uint64 `json:"packets"`
+	// Complete is false when reading ended before the end of the capture.
+	Complete    bool   `json:"complete"`
+	Error       string `json:"error,omitempty"`
+	ErrorOffset *int64 `json:"error_offset,omitempty"`
+}
+
+// scanCaptures hands the packets of each capture to an analysis of its own, whatever
+// becomes of the others. End is called behind the last packet that could be read.
+func (a *app) scanCaptures(ctx context.Context, files []string, begin func(name string) (analysis pcap.Analysis, end func())) ([]captureRead, error) {
+	var reads []captureRead
+	var failed error
+	for _, name := range files {
+		read := captureRead{File: name}
+		err := a.scanCapture(ctx, &read, begin)
+		if ctx.Err() != nil {
+			return reads, captureFault(name, ctx.Err())
+		}
+		if err != nil {
+			read.Error = err.Error()
+			var bad *pcap.Error
+			if errors.As(err, &bad) {
+				read.ErrorOffset = &bad.Offset
+			}
+			failed = errors.Join(failed, captureFault(name, err))
+		}
+		read.Complete = err == nil
+		reads = append(reads, read)
+	}
+	return reads, failed
+}
+
+func (a *app) scanCapture(ctx context.Context, read *captureRead, begin func(name string) (pcap.Analysis, func())) error {
+	file, err := a.openCapture(ctx, read.File)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	analysis, end := begin(read.File)
+	r, err := pcap.Scan(ctx, file, pcap.ReaderOptions{}, analysis)
+	end()
+	read.Packets = r.Packets()
+	return err
+}
+
+// captureTime gives a packet's time; nil where there is none that RFC 3339 can write.
+func captureTime(t pcap.Timestamp, has bool) *time.Time {
+	if !has || t.Sec < -1<<35 || t.Sec > 1<<37 {
+		return nil
+	}
+	at := t.Time()
+	if at.Year() < 0 || at.Year() > 9999 {
+		return nil
+	}
+	return &at
 }
 
 // captureFault gives what went wrong with a capture as an error of the command.

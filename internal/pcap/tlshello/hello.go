@@ -45,6 +45,23 @@ func (v Version) String() string {
 	return fmt.Sprintf("0x%04x", uint16(v))
 }
 
+// Versions gives the versions, the oldest first.
+func Versions() []Version { return []Version{SSL2, SSL3, TLS10, TLS11, TLS12, TLS13} }
+
+// ParseVersion reads a version as String spells it.
+func ParseVersion(name string) (Version, bool) {
+	for _, v := range Versions() {
+		if v.String() == name {
+			return v, true
+		}
+	}
+	return 0, false
+}
+
+// NewerThan reports whether v is a newer version than w; drafts of TLS 1.3 are newer
+// than TLS 1.2.
+func (v Version) NewerThan(w Version) bool { return v.rank() > w.rank() }
+
 // rank orders versions by age; the number does not, for SSL 2.0 and drafts.
 func (v Version) rank() int {
 	if v>>8 == draft13 {
@@ -75,6 +92,9 @@ type Hello struct {
 	Kind Kind
 	// Complete is false when the bytes end before the message does.
 	Complete bool
+	// Size is how many of the bytes it takes, with the headers of its records. What
+	// follows in its last record is not counted.
+	Size int
 	// Field is the message's version field; not the protocol's version where
 	// Supported is not empty. FieldKnown tells whether the bytes reach it.
 	Field      Version
@@ -131,17 +151,21 @@ func Parse(b []byte) Hello {
 	case len(b) >= recordHeader && b[0] == recordAlert && b[1] == 3:
 		return parseAlert(b)
 	}
-	message, ok := handshake(b)
+	message, size, ok := handshake(b)
 	if !ok || len(message) == 0 {
 		return Hello{}
 	}
+	var h Hello
 	switch message[0] {
 	case messageClient:
-		return parseClient(message)
+		h = parseClient(message)
 	case messageServer:
-		return parseServer(message)
+		h = parseServer(message)
 	}
-	return Hello{}
+	if h.Kind != None {
+		h.Size = size
+	}
+	return h
 }
 
 // Possible reports whether a message may begin with b, for as short as it is.

@@ -19,14 +19,14 @@ const (
 func recordLength(b []byte) int { return int(b[3])<<8 | int(b[4]) }
 
 // handshake gives the first handshake message, with its header, out of the
-// records at the start of b: all of it, or what is there. False means that there
-// is something else.
-func handshake(b []byte) ([]byte, bool) {
-	var message []byte
+// records at the start of b, and where in b it ends: all of it, or what is there.
+// False means that there is something else.
+func handshake(b []byte) (message []byte, end int, ok bool) {
+	whole := len(b)
 	for len(b) >= recordHeader {
 		size := recordLength(b)
 		if b[0] != recordHandshake || b[1] != 3 || size == 0 || size > maxRecord {
-			return nil, false
+			return nil, 0, false
 		}
 		part := b[recordHeader:min(len(b), recordHeader+size)]
 		if message == nil {
@@ -37,15 +37,15 @@ func handshake(b []byte) ([]byte, bool) {
 		if len(message) >= messageHeader {
 			total := messageHeader + messageLength(message)
 			if total > maxHello {
-				return nil, false
+				return nil, 0, false
 			}
 			if len(message) >= total {
-				return message[:total], true
+				return message[:total], whole - len(b) + recordHeader + len(part) - (len(message) - total), true
 			}
 		}
 		b = b[recordHeader+len(part):]
 	}
-	return message, true
+	return message, whole, true
 }
 
 func messageLength(message []byte) int {
@@ -57,7 +57,7 @@ func parseAlert(b []byte) Hello {
 	if recordLength(b) != 2 {
 		return Hello{}
 	}
-	h := Hello{Kind: Alert}
+	h := Hello{Kind: Alert, Size: min(len(b), recordHeader+2)}
 	if len(b) >= recordHeader+2 {
 		h.Complete, h.Level, h.Description = true, b[5], b[6]
 		if h.Level != 1 && h.Level != 2 {
@@ -93,12 +93,12 @@ func parseSSL2(b []byte) Hello {
 			session != 0 && session != 16 || challenge < 16 || challenge > 32 || size != ssl2Fixed-2+ciphers+session+challenge {
 			return Hello{}
 		}
-		return Hello{Kind: Client, Complete: complete, Field: version, FieldKnown: true, extensionsDone: true}
+		return Hello{Kind: Client, Complete: complete, Size: min(len(b), size+2), Field: version, FieldKnown: true, extensionsDone: true}
 	case ssl2Server:
 		if len(b) < ssl2ServerFixed || Version(pair(5)) != SSL2 || size != ssl2ServerFixed-2+pair(7)+pair(9)+pair(11) { //nolint:gosec // two bytes
 			return Hello{}
 		}
-		return Hello{Kind: Server, Complete: complete, Field: SSL2, FieldKnown: true, extensionsDone: true}
+		return Hello{Kind: Server, Complete: complete, Size: min(len(b), size+2), Field: SSL2, FieldKnown: true, extensionsDone: true}
 	}
 	return Hello{}
 }

@@ -1,0 +1,397 @@
+package cli
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"capfleet/internal/cli/output"
+	"capfleet/internal/fault"
+	"capfleet/internal/pcap"
+	"capfleet/internal/pcap/tlsaudit"
+	"capfleet/internal/pcap/tlshello"
+)
+
+type tlsAuditOptions struct {
+	outputFlags
+	weak   string
+	failOn string
+	limit  int
+}
+
+// failOnWeak is the one finding that tls-audit can fail on.
+const failOnWeak = "weak"
+
+// tlsRow is a session.
+type tlsRow struct {
+	Time       *time.Time `json:"time"`
+	ClientIP   netip.Addr `json:"client_ip"`
+	ClientPort uint16     `json:"client_port"`
+	ServerIP   netip.Addr `json:"server_ip"`
+	ServerPort uint16     `json:"server_port"`
+	Offered    *string    `json:"offered"`
+	Negotiated *string    `json:"negotiated"`
+	SNI        *string    `json:"sni"`
+	Truncated  bool       `json:"truncated"`
+	File       string     `json:"file"`
+	Packet     uint64     `json:"packet"`
+	Gap        bool       `json:"gap"`
+	Retried    bool       `json:"retried"`
+	Alert      *string    `json:"alert"`
+	AlertBy    *string    `json:"alert_by"`
+	Weak       *bool      `json:"weak"`
+}
+
+// tlsClient sums the sessions of a client up.
+type tlsClient struct {
+	ClientIP   string `json:"client_ip"`
+	Sessions   uint64 `json:"sessions"`
+	Weak       uint64 `json:"weak_sessions"`
+	Refused    uint64 `json:"refused_sessions"`
+	Unknown    uint64 `json:"unknown_sessions"`
+	Lowest     string `json:"lowest_version,omitempty"`
+	Highest    string `json:"highest_offered,omitempty"`
+	low, high  tlshello.Version
+	hasLow     bool
+	hasHigh    bool
+	Negotiated map[string]uint64 `json:"negotiated"`
+}
+
+// tlsDocument is the JSON of tls-audit.
+type tlsDocument struct {
+	Rows    []json.RawMessage `json:"rows"`
+	Clients []*tlsClient      `json:"clients"`
+	Files   []captureRead     `json:"files"`
+	// LeftOut is how many sessions are not among the rows, for the limit.
+	LeftOut uint64 `json:"left_out"`
+}
+
+func (a *app) pcapTLSAuditCommand() *cobra.Command {
+	opts := tlsAuditOptions{}
+	cmd := &cobra.Command{
+		Use:   "tls-audit FILE...",
+		Short: "TLS sessions of captures: offered and negotiated versions, by client",
+		Long: `Finds the TLS sessions in captures, on any port, and which version each client
+offered and each server chose: who would be locked out if old versions were
+switched off. Versions are ssl2, ssl3, tls1.0, tls1.1, tls1.2 and tls1.3.
+
+Offered is the highest version of the ClientHello; negotiated is what the
+ServerHello chose, with the extension supported_versions. Hellos are put together
+over segments that are split, out of order or repeated. A hello of which a part
+was cut off by the snap length makes its session truncated, one of which packets
+are missing gives it a gap; a version that could hang on what is missing is null.
+
+A session is weak when it was negotiated at the version of --weak or an older
+one, or, without an answer, when the client offers none that is newer; where the
+capture does not tell, weak is null. The clients' summary follows the table and
+counts all sessions; -o csv begins with the columns Source IP, Destination IP,
+Source Port, Destination Port, TLS Version.
+
+` + jsonHelp("rows", "row", `time, client_ip, client_port, server_ip, server_port, offered, negotiated, sni,
+truncated, file, packet (in which the first hello begins), gap, retried (the
+server asked for another ClientHello), alert (that ended the handshake, such as
+protocol_version), alert_by (client, server), weak`) + `
+The answer also has "clients" (client_ip, sessions, weak_sessions,
+refused_sessions, unknown_sessions, lowest_version, highest_offered, negotiated),
+"files" (file, packets, complete, error, error_offset) and "left_out", the number
+of sessions beyond --limit. With -o jsonl each session is printed as soon as its
+connection ends, and there is no limit.
+
+` + csvHelp + `
+
+` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitUsage, fault.ExitFound, fault.ExitInterrupted),
+		Example: `  fleetctl pcap tls-audit trace.pcap
+  fleetctl pcap tls-audit -o csv *.pcap > versions.csv
+  fleetctl pcap tls-audit --weak tls1.1 --fail-on weak trace.pcapng
+  zcat trace.pcap.gz | fleetctl pcap tls-audit -o jsonl -`,
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
+		Args:              cobra.MinimumNArgs(1),
+	}
+	opts.register(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&opts.weak, "weak", "tls1.1", "the newest `version` that is weak")
+	fl.StringVar(&opts.failOn, "fail-on", "", "exit with 6 when there are such sessions: weak")
+	fl.IntVar(&opts.limit, "limit", 100_000, "print at most this `number` of sessions; the summary counts all")
+	_ = cmd.RegisterFlagCompletionFunc("weak", cobra.FixedCompletions(weakVersions(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{failOnWeak}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RunE = a.local(func(ctx context.Context, args []string) error { return a.pcapTLSAudit(ctx, &opts, args) })
+	return cmd
+}
+
+func weakVersions() []string {
+	var names []string
+	for _, v := range tlshello.Versions() {
+		names = append(names, v.String())
+	}
+	return names
+}
+
+// tlsReport collects the sessions of all captures.
+type tlsReport struct {
+	weak    tlshello.Version
+	limit   int
+	stream  func(tlsRow) error // in place of keeping the rows
+	failed  error              // of stream
+	rows    []tlsRow
+	leftOut uint64
+	clients map[netip.Addr]*tlsClient
+	others  *tlsClient
+	weakAll uint64
+	unknown uint64
+}
+
+// maxTLSClients bounds the clients that are summed up one by one.
+const maxTLSClients = 100_000
+
+func (a *app) pcapTLSAudit(ctx context.Context, opts *tlsAuditOptions, files []string) error {
+	format, err := opts.format()
+	if err != nil {
+		return err
+	}
+	weak, ok := tlshello.ParseVersion(opts.weak)
+	if !ok {
+		return &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("--weak %q is no version", opts.weak), Next: "one of " + strings.Join(weakVersions(), ", ")}
+	}
+	if opts.failOn != "" && opts.failOn != failOnWeak {
+		return &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("--fail-on %q is not known", opts.failOn), Next: "write --fail-on weak"}
+	}
+	if opts.limit < 0 {
+		return &fault.Error{Kind: fault.Invalid, Act: "--limit is below 0"}
+	}
+	report := &tlsReport{weak: weak, limit: opts.limit, clients: map[netip.Addr]*tlsClient{}}
+	out := bufio.NewWriter(a.streams.Out)
+	if format == output.JSONL && opts.file == "" {
+		enc := json.NewEncoder(out)
+		report.stream = func(row tlsRow) error {
+			if err := enc.Encode(row); err != nil {
+				return err
+			}
+			return out.Flush()
+		}
+	}
+	reads, failed := a.scanCaptures(ctx, files, func(name string) (pcap.Analysis, func()) {
+		first := len(report.rows)
+		audit := tlsaudit.New(func(s *tlsaudit.Session) { report.add(name, s) })
+		return audit, func() {
+			audit.Close()
+			slices.SortStableFunc(report.rows[first:], func(x, y tlsRow) int { return cmp.Compare(x.Packet, y.Packet) })
+		}
+	})
+	if ctx.Err() != nil {
+		return failed
+	}
+	if report.failed != nil {
+		return fault.Wrap(fault.Internal, "print the result", report.failed)
+	}
+	if report.stream == nil {
+		if err := a.printTLS(opts, report, reads); err != nil {
+			return err
+		}
+	}
+	a.remark("%s", report.conclusion())
+	if failed != nil {
+		return failed
+	}
+	if opts.failOn == failOnWeak && report.weakAll > 0 {
+		return statusOf(fault.ExitFound)
+	}
+	return nil
+}
+
+func (a *app) printTLS(opts *tlsAuditOptions, report *tlsReport, reads []captureRead) error {
+	rows, err := output.Rows(report.rows)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "print the result", err)
+	}
+	clients := report.summary()
+	lines, err := output.Rows(clients)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "print the result", err)
+	}
+	return a.print(&opts.outputFlags, answer{
+		view: tlsView(), rows: rows, doc: tlsDocument{rows, clients, reads, report.leftOut},
+		people: func(w io.Writer, wide bool, screen output.Screen) error {
+			if len(rows) == 0 {
+				return nil
+			}
+			format := output.Table
+			if wide {
+				format = output.Wide
+			}
+			if err := output.Write(w, format, tlsView(), rows, nil, screen); err != nil {
+				return err
+			}
+			if _, err := io.WriteString(w, "\n"); err != nil {
+				return err
+			}
+			return output.Write(w, format, tlsClientView(), lines, nil, screen)
+		},
+	})
+}
+
+// add takes a session.
+func (r *tlsReport) add(file string, s *tlsaudit.Session) {
+	row := tlsRow{
+		Time: captureTime(s.Time, s.HasTime), ClientIP: s.Client.Addr(), ClientPort: s.Client.Port(), ServerIP: s.Server.Addr(), ServerPort: s.Server.Port(),
+		Truncated: s.Truncated, File: file, Packet: s.Packet, Gap: s.Gap, Retried: s.Retried,
+	}
+	if s.HasOffered {
+		row.Offered = new(s.Offered.String())
+	}
+	if s.HasNegotiated {
+		row.Negotiated = new(s.Negotiated.String())
+	}
+	if s.ServerName != "" {
+		row.SNI = new(s.ServerName)
+	}
+	if s.HasAlert {
+		row.Alert, row.AlertBy = new(tlsaudit.AlertName(s.Alert)), new("client")
+		if s.AlertFromServer {
+			row.AlertBy = new("server")
+		}
+	}
+	if v, ok := s.Version(); ok {
+		row.Weak = new(!v.NewerThan(r.weak))
+	}
+	r.count(s, row.Weak)
+	switch {
+	case r.stream != nil:
+		if r.failed == nil {
+			r.failed = r.stream(row)
+		}
+	case len(r.rows) < r.limit:
+		r.rows = append(r.rows, row)
+	default:
+		r.leftOut++
+	}
+}
+
+func (r *tlsReport) count(s *tlsaudit.Session, weak *bool) {
+	c := r.clients[s.Client.Addr()]
+	if c == nil {
+		if len(r.clients) < maxTLSClients {
+			c = &tlsClient{ClientIP: s.Client.Addr().String(), Negotiated: map[string]uint64{}}
+			r.clients[s.Client.Addr()] = c
+		} else {
+			if r.others == nil {
+				r.others = &tlsClient{ClientIP: "others", Negotiated: map[string]uint64{}}
+			}
+			c = r.others
+		}
+	}
+	c.Sessions++
+	switch {
+	case weak == nil:
+		c.Unknown++
+		r.unknown++
+	case *weak:
+		c.Weak++
+		r.weakAll++
+	}
+	if s.Refused() {
+		c.Refused++
+	}
+	if s.HasNegotiated {
+		c.Negotiated[s.Negotiated.String()]++
+		if !c.hasLow || c.low.NewerThan(s.Negotiated) {
+			c.low, c.hasLow, c.Lowest = s.Negotiated, true, s.Negotiated.String()
+		}
+	}
+	if s.HasOffered && (!c.hasHigh || s.Offered.NewerThan(c.high)) {
+		c.high, c.hasHigh, c.Highest = s.Offered, true, s.Offered.String()
+	}
+}
+
+// summary gives the clients, those with weak sessions first.
+func (r *tlsReport) summary() []*tlsClient {
+	all := make([]*tlsClient, 0, len(r.clients)+1)
+	addresses := make([]netip.Addr, 0, len(r.clients))
+	for addr := range r.clients {
+		addresses = append(addresses, addr)
+	}
+	slices.SortFunc(addresses, netip.Addr.Compare)
+	for _, addr := range addresses {
+		all = append(all, r.clients[addr])
+	}
+	slices.SortStableFunc(all, func(x, y *tlsClient) int { return cmp.Compare(y.Weak, x.Weak) })
+	if r.others != nil {
+		all = append(all, r.others)
+	}
+	return all
+}
+
+func (r *tlsReport) conclusion() string {
+	sessions := r.leftOut + uint64(len(r.rows))
+	if r.stream != nil {
+		sessions = 0
+		for _, c := range r.summary() {
+			sessions += c.Sessions
+		}
+	}
+	text := fmt.Sprintf("%d TLS sessions of %d clients: %d weak (%s or older)", sessions, len(r.clients), r.weakAll, r.weak)
+	if r.unknown > 0 {
+		text += fmt.Sprintf(", %d of which the capture does not tell the version", r.unknown)
+	}
+	if r.leftOut > 0 {
+		text += fmt.Sprintf("; %d are not printed: raise --limit, or use -o jsonl", r.leftOut)
+	}
+	return text
+}
+
+func tlsView() output.View {
+	return output.View{
+		Table: []output.Column{
+			{Key: "time", Head: "TIME", Kind: output.Time},
+			{Key: "client_ip", Head: "CLIENT", Fixed: true},
+			{Key: "client_port", Head: "PORT", Kind: output.Number},
+			{Key: "server_ip", Head: "SERVER", Fixed: true},
+			{Key: "server_port", Head: "PORT", Kind: output.Number},
+			{Key: "offered", Head: "OFFERED"},
+			{Key: "negotiated", Head: "NEGOTIATED"},
+			{Key: "weak", Head: "WEAK"},
+			{Key: "alert", Head: "ALERT"},
+			{Key: "sni", Head: "SNI"},
+			{Key: "truncated", Head: "TRUNCATED", Wide: true},
+			{Key: "gap", Head: "GAP", Wide: true},
+			{Key: "packet", Head: "PACKET", Kind: output.Number, Wide: true},
+			{Key: "file", Head: "FILE", Wide: true},
+		},
+		CSV: []output.Column{
+			{Key: "client_ip", Head: "Source IP"},
+			{Key: "server_ip", Head: "Destination IP"},
+			{Key: "client_port", Head: "Source Port", Kind: output.Number},
+			{Key: "server_port", Head: "Destination Port", Kind: output.Number},
+			{Key: "negotiated", Head: "TLS Version"},
+			{Key: "offered", Head: "Offered Version"},
+			{Key: "sni", Head: "Server Name"},
+			{Key: "time", Head: "Time", Kind: output.Time},
+			{Key: "truncated", Head: "Truncated"},
+			{Key: "gap", Head: "Gap"},
+			{Key: "alert", Head: "Alert"},
+			{Key: "weak", Head: "Weak"},
+			{Key: "packet", Head: "Packet", Kind: output.Number},
+			{Key: "file", Head: "File"},
+		},
+	}
+}
+
+func tlsClientView() output.View {
+	return output.View{Table: []output.Column{
+		{Key: "client_ip", Head: "CLIENT", Fixed: true},
+		{Key: "sessions", Head: "SESSIONS", Kind: output.Number},
+		{Key: "weak_sessions", Head: "WEAK", Kind: output.Number},
+		{Key: "refused_sessions", Head: "REFUSED", Kind: output.Number},
+		{Key: "unknown_sessions", Head: "UNKNOWN", Kind: output.Number},
+		{Key: "lowest_version", Head: "LOWEST"},
+		{Key: "highest_offered", Head: "OFFERS UP TO"},
+	}}
+}

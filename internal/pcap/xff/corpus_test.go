@@ -1,0 +1,75 @@
+package xff_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"capfleet/internal/pcap"
+	"capfleet/internal/pcap/corpus"
+	"capfleet/internal/pcap/xff"
+)
+
+func search(t testing.TB, src io.Reader, address string) []xff.Hit {
+	t.Helper()
+	var all []xff.Hit
+	s := xff.New(netip.MustParseAddr(address), xff.Headers(), func(h xff.Hit) { all = append(all, h) })
+	if _, err := pcap.Scan(context.Background(), src, pcap.ReaderOptions{}, s); err != nil {
+		t.Fatal(err)
+	}
+	slices.SortStableFunc(all, func(x, y xff.Hit) int { return cmp.Compare(x.Packet, y.Packet) })
+	return all
+}
+
+// Every header that the corpus knows of is found and nothing else, in windows and
+// one packet after the other.
+func TestCorpus(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "corpus.pcap")
+	var b bytes.Buffer
+	truth, err := corpus.Write(&b, corpus.Spec{Seed: 3, Bytes: 24 << 20, Connections: 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hourAgo := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, hourAgo, hourAgo); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{corpus.Address4, corpus.Address6} {
+		var want []corpus.Forwarded
+		for _, f := range truth.Forwarded {
+			if f.Address == netip.MustParseAddr(address) {
+				want = append(want, f)
+			}
+		}
+		slices.SortStableFunc(want, func(x, y corpus.Forwarded) int { return cmp.Compare(x.Packet, y.Packet) })
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		windows, streamed := search(t, file, address), search(t, bytes.NewReader(b.Bytes()), address)
+		_ = file.Close()
+		if !slices.Equal(windows, streamed) {
+			t.Errorf("in windows there are %d headers, else %d", len(windows), len(streamed))
+		}
+		if len(want) < 10 || len(streamed) != len(want) {
+			t.Fatalf("%d headers, want %d", len(streamed), len(want))
+		}
+		for i, h := range streamed {
+			got := corpus.Forwarded{Packet: h.Packet, Client: h.Source, Server: h.Destination, Header: h.Header, Address: want[i].Address}
+			if got != want[i] {
+				t.Errorf("got %+v, want %+v", got, want[i])
+			}
+		}
+	}
+}
