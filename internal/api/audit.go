@@ -16,7 +16,7 @@ type AuditEntry struct {
 	ID       uint64    `json:"id" doc:"ascending"`
 	Time     time.Time `json:"time"`
 	By       string    `json:"by" doc:"the user at the other end of the socket"`
-	Action   string    `json:"action" doc:"job.submit, job.cancel, job.retry, job.pause, job.resume, host_key.pin, artifact.add, artifact.remove"`
+	Action   string    `json:"action" doc:"job.submit, job.cancel, job.retry, job.pause, job.resume, job.stop, host_key.pin, artifact.add, artifact.remove"`
 	Result   string    `json:"result" doc:"done; for what changes more than the ledger also begun, and then done or failed"`
 	Job      string    `json:"job"`
 	Device   string    `json:"device"`

@@ -47,6 +47,10 @@ type row struct {
 
 var _ api.Service = (*fake)(nil)
 
+func (f *fake) Stream(_ context.Context, id string) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader("stream of " + id)), f.note("stream", id)
+}
+
 func (f *fake) note(args ...any) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -127,6 +131,10 @@ func (f *fake) Pause(_ context.Context, id, by string) (api.Job, error) {
 
 func (f *fake) Resume(_ context.Context, id, by string) (api.Job, error) {
 	return f.job, f.note("resume", id, by)
+}
+
+func (f *fake) Stop(_ context.Context, id, by string) (api.Job, error) {
+	return f.job, f.note("stop", id, by)
 }
 
 func (f *fake) Plan(_ context.Context, by string, req api.JobRequest) (api.Plan, error) {

@@ -11,6 +11,9 @@ type JobPauser interface {
 	Pause(ctx context.Context, id, by string) (Job, error)
 	// Resume lets a paused job go on.
 	Resume(ctx context.Context, id, by string) (Job, error)
+	// Stop has the devices of a coordinated job end what they do together and bring
+	// it to its end.
+	Stop(ctx context.Context, id, by string) (Job, error)
 }
 
 func (s *Server) pauseRoutes() []route {
@@ -19,6 +22,8 @@ func (s *Server) pauseRoutes() []route {
 		handle(s, "POST", job+"/pause", "pause-job", "Hand out nothing new of a job; what runs goes on to its end", s.pause,
 			status(http.StatusAccepted)),
 		handle(s, "POST", job+"/resume", "resume-job", "Let a paused job go on", s.resume, status(http.StatusAccepted)),
+		handle(s, "POST", job+"/stop", "stop-job", "Have the devices of a coordinated job (a ring capture) stop together and finish", s.stop,
+			status(http.StatusAccepted)),
 	}
 }
 
@@ -28,4 +33,8 @@ func (s *Server) pause(ctx context.Context, in *idInput) (*jobReply, error) {
 
 func (s *Server) resume(ctx context.Context, in *idInput) (*jobReply, error) {
 	return reply(s.service.Resume(ctx, in.ID, peer(ctx)))
+}
+
+func (s *Server) stop(ctx context.Context, in *idInput) (*jobReply, error) {
+	return reply(s.service.Stop(ctx, in.ID, peer(ctx)))
 }

@@ -33,6 +33,7 @@ const (
 	JobCancel      Action = "job.cancel"
 	JobRetry       Action = "job.retry"
 	JobPause       Action = "job.pause"
+	JobStop        Action = "job.stop"
 	JobResume      Action = "job.resume"
 	JobApprove     Action = "job.approve"
 	HostKeyPin     Action = "host_key.pin"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"iter"
 	"slices"
 	"strings"
@@ -41,7 +42,10 @@ type fakeFleet struct {
 
 	submitted []api.JobRequest
 	pinned    []api.PinRequest
+	stopped   []string
 	canceled  []string
+	schedules []api.Schedule
+	stream    string // what a live capture gives
 	plan      api.Plan
 }
 
@@ -70,6 +74,10 @@ func (f *fakeFleet) Device(_ context.Context, name string) (api.Device, error) {
 		}
 	}
 	return api.Device{}, fault.New(fault.NotFound, "no device is called %q", name)
+}
+
+func (f *fakeFleet) Stream(context.Context, string) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(f.stream)), f.down
 }
 
 func (f *fakeFleet) PinHostKeys(_ context.Context, req api.PinRequest) (api.PinResult, error) {
@@ -127,6 +135,11 @@ func (f *fakeFleet) Retry(ctx context.Context, id string) (api.Job, error) { ret
 
 func (f *fakeFleet) Pause(ctx context.Context, id string) (api.Job, error) {
 	return f.gate(ctx, id, &testTime)
+}
+
+func (f *fakeFleet) Stop(ctx context.Context, id string) (api.Job, error) {
+	f.stopped = append(f.stopped, id)
+	return f.Job(ctx, id)
 }
 
 func (f *fakeFleet) Resume(ctx context.Context, id string) (api.Job, error) {

@@ -12,6 +12,7 @@ import (
 type pauseFleet interface {
 	Pause(ctx context.Context, id string) (api.Job, error)
 	Resume(ctx context.Context, id string) (api.Job, error)
+	Stop(ctx context.Context, id string) (api.Job, error)
 }
 
 func (a *app) jobPauseCommand() *cobra.Command {

@@ -126,6 +126,11 @@ func Kinds() []Kind {
 		Unreachable, HostKey, Auth, Timeout, Disconnected, Busy, Refused, Unparsed, TooLarge, Unsupported}
 }
 
+// ErrStopping is in the cause of a context that ends because fleetd stops: the work
+// will be taken up again by the next start, so what outlives fleetd on a device may
+// go on.
+var ErrStopping = errors.New("fleetd is stopping")
+
 // Error is an error with its kind, what was being done, to which device, at
 // which stage, and what to do next. Empty parts are left out of the text.
 type Error struct {

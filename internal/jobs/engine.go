@@ -27,8 +27,9 @@ type Engine struct {
 	mail     *mailbox[message]
 	running  atomic.Bool
 
-	mu      sync.Mutex
-	answers chan struct{} // closed when the loop of Run ends; nil while there is none
+	mu       sync.Mutex
+	meetings map[number]*meeting // of the coordinated jobs at work
+	answers  chan struct{}       // closed when the loop of Run ends; nil while there is none
 }
 
 // Open makes an engine over a ledger and sets back what a dead process left
@@ -51,6 +52,7 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 		now:      opts.Now,
 		watchers: newWatchers(),
 		mail:     newMailbox[message](),
+		meetings: map[number]*meeting{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

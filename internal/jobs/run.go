@@ -25,7 +25,7 @@ type message struct {
 
 // ErrStopping is the cause that runners see when fleetd stops: the work will be
 // handed out again, unlike that of a job that was canceled.
-var ErrStopping = fault.New(fault.Canceled, "fleetd is stopping")
+var ErrStopping = &fault.Error{Kind: fault.Canceled, Err: fault.ErrStopping}
 
 // Run hands out work until ctx ends. Then it hands out no more, cancels what
 // runs (the cause says that fleetd stops), waits for it, and returns nil: work

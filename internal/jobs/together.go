@@ -22,6 +22,7 @@ func (e *Engine) workTogether(ctx, unitCtx context.Context, gang *unit, b *brake
 		return e.notClaimed(unitCtx, gang, err)
 	}
 	m := newMeeting(len(claims))
+	defer e.convene(gang.job.id, m)()
 	how := make([]outcome, len(claims))
 	var members sync.WaitGroup
 	for i, u := range gang.members {
@@ -58,8 +59,9 @@ func newMeeting(units int) *meeting {
 // attendee is one unit's part in a meeting.
 type attendee struct {
 	*meeting
-	unit  string
-	ready bool
+	unit    string
+	ready   bool
+	excused bool // it takes no part any more
 }
 
 // arrive says that the unit is ready and waits for the others.
@@ -93,6 +95,9 @@ func (a *attendee) leave(result Result) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.excused {
+		return
+	}
 	if a.missing > 0 && a.failed == nil {
 		why := "it ended first"
 		for _, r := range result.Tasks {
@@ -105,6 +110,22 @@ func (a *attendee) leave(result Result) {
 		close(a.begin)
 	}
 	a.end()
+}
+
+// excuse takes the unit out: nobody waits for it, and nobody stops when it leaves.
+func (a *attendee) excuse() {
+	if a.meeting == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.excused = true
+	if !a.ready && a.failed == nil {
+		a.ready = true
+		if a.missing--; a.missing == 0 {
+			close(a.begin)
+		}
+	}
 }
 
 // finish asks everybody to stop.

@@ -15,3 +15,10 @@ type Together interface {
 	// Stopped is closed once one of the units asked all to stop or has ended.
 	Stopped() <-chan struct{}
 }
+
+// Leaver is an Env whose unit can leave the others of a coordinated job.
+type Leaver interface {
+	// Leave says that the unit takes no part in what the units do together, any
+	// more or at all: the others neither wait for it nor stop when it ends.
+	Leave(ctx context.Context, why string) error
+}

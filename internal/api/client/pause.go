@@ -15,3 +15,8 @@ func (c *Client) Pause(ctx context.Context, id string) (api.Job, error) {
 func (c *Client) Resume(ctx context.Context, id string) (api.Job, error) {
 	return post[api.Job](ctx, c, path(nil, "jobs", id, "resume"), nil)
 }
+
+// Stop has the devices of a coordinated job stop together and finish.
+func (c *Client) Stop(ctx context.Context, id string) (api.Job, error) {
+	return post[api.Job](ctx, c, path(nil, "jobs", id, "stop"), nil)
+}
