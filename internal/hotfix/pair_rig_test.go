@@ -102,6 +102,11 @@ func shortened(t *testing.T, times map[string]string) string {
 		}
 		return found
 	})
+	for key, d := range times { // one span alone, as return.worst
+		if section, ok := strings.CutSuffix(key, ".worst"); ok {
+			text = regexp.MustCompile(`(\b`+section+`: \{typical: )\w+(, worst: )\w+`).ReplaceAllString(text, "${1}100ms${2}"+d)
+		}
+	}
 	dir := t.TempDir()
 	path := device.OverrideFile(dir, bigip.Platform)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

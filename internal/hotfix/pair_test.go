@@ -1,6 +1,8 @@
 package hotfix_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -135,13 +137,13 @@ func TestPairFailsAndIsTakenUpAgain(t *testing.T) {
 // result.
 func TestPairGoesOn(t *testing.T) {
 	t.Parallel()
-	for _, fault := range []string{
-		ltm2 + ":cut_upload=20kBx2", ltm2 + ":cut_install", ltm2 + ":cut_install=before", ltm1 + ":cut_save",
-		ltm2 + ":cut_failover", ltm1 + ":cut_failover", ltm1 + ":cut_failover=before", ltm2 + ":settle_time=1s",
+	for name, faults := range map[string][]string{
+		"answers are lost":  {ltm2 + ":cut_upload=20kBx2", ltm2 + ":cut_install", ltm1 + ":cut_save", ltm1 + ":cut_failover"},
+		"commands are lost": {ltm2 + ":cut_install=before", ltm1 + ":cut_failover=before", ltm2 + ":settle_time=1s"},
 	} {
-		t.Run(fault, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newPairRig(t, map[string]string{"shows": "2s"}, fault)
+			r := newPairRig(t, map[string]string{"shows": "2s"}, faults...)
 			want(t, r.applied(), jobs.Succeeded)
 			r.happened(careful()...)
 			for _, name := range []string{ltm1, ltm2} {
@@ -153,7 +155,7 @@ func TestPairGoesOn(t *testing.T) {
 	}
 	t.Run("firmware", func(t *testing.T) {
 		t.Parallel()
-		r := newPairRig(t, map[string]string{"stable": "1s"}, ltm2+":firmware_reboot=300ms")
+		r := newPairRig(t, map[string]string{"stable": "2s"}, ltm2+":firmware_reboot=300ms")
 		want(t, r.applied(), jobs.Succeeded)
 		r.happened("reload "+ltm2, "boot "+ltm2, "reload "+ltm2, "boot "+ltm2, "active "+ltm2, "reload "+ltm1, "boot "+ltm1)
 	})
@@ -170,7 +172,7 @@ func TestPairComesBackWrong(t *testing.T) {
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
-			r := newPairRig(t, map[string]string{"settle": "700ms", "down": "700ms", "worst": "4s"}, ltm2+":"+fault)
+			r := newPairRig(t, map[string]string{"settle": "1s", "down": "1s", "return.worst": "3s"}, ltm2+":"+fault)
 			w := r.pair(r.spec(hotfix.Apply, withBase(r)))
 			want(t, w.run(), jobs.Attention, message, ltm2, "rollback", ltm1+" was left alone")
 			if got := r.events(ltm1); got["reload"] != 0 || got["failover"] != 0 {
@@ -195,7 +197,7 @@ func TestPairComesBackWrong(t *testing.T) {
 	}
 	t.Run("failover_stuck", func(t *testing.T) {
 		t.Parallel()
-		r := newPairRig(t, map[string]string{"shows": "500ms"}, ltm1+":failover_stuck")
+		r := newPairRig(t, map[string]string{"shows": "2s"}, ltm1+":failover_stuck")
 		w := r.pair(r.spec(hotfix.Apply, withBase(r)))
 		want(t, w.run(), jobs.Attention, "took \"run sys failover standby\"", "the traffic is where it was")
 		r.happened("reload "+ltm2, "boot "+ltm2)
@@ -288,4 +290,28 @@ func TestPairThroughTmsh(t *testing.T) {
 	const first, second = "nyc-ltm-01", "nyc-ltm-02"
 	want(t, r.pair(r.spec(hotfix.Apply, withBase(r)), first, second).run(), jobs.Succeeded)
 	r.happened("reload "+second, "boot "+second, "active "+second, "reload "+first, "boot "+first)
+}
+
+// A version of which no licence check date is known needs the operator's word.
+func TestPairLicenceIsNotKnown(t *testing.T) {
+	t.Parallel()
+	r := newPairRig(t, nil)
+	content := []byte("of a release to come")
+	r.add("BIGIP-29.1.0-0.0.1.iso", content)
+	sum := sha256.Sum256(content)
+	spec := hotfix.Spec{Action: hotfix.Plan, File: hex.EncodeToString(sum[:])}
+	for _, accepted := range []bool{false, true} {
+		if accepted {
+			accept(hotfix.ProofLicence)(&spec)
+		}
+		res := r.pair(spec, ltm1).run()
+		want(t, res, jobs.Succeeded)
+		var row hotfix.PlanRow
+		if err := json.Unmarshal(res.Rows[0], &row); err != nil {
+			t.Fatal(err)
+		}
+		if (len(row.Forbids) == 0) != accepted || len(row.Proofs) != 1 || row.Proofs[0].Answer != hotfix.NotObservable || row.Proofs[0].Accepted != accepted {
+			t.Errorf("accepted %v: %s", accepted, res.Rows[0])
+		}
+	}
 }

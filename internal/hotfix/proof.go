@@ -33,7 +33,7 @@ const (
 	ProofCapturing  = "capturing"
 )
 
-var proofNames = []string{ProofInstalled, ProofRebooted, ProofNormalMode, ProofCapturing}
+var proofNames = []string{ProofInstalled, ProofRebooted, ProofNormalMode, ProofCapturing, ProofLicence}
 
 // Proof is one proof with its answer.
 type Proof struct {
