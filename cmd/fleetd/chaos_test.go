@@ -135,6 +135,7 @@ type chaos struct {
 	t         *testing.T
 	dir       string
 	inventory string
+	env       []string // for the processes
 	client    *client.Client
 
 	told chan struct{} // gets one for each event, as long as there is room
@@ -169,6 +170,7 @@ func (c *chaos) launch(point string) *life {
 	p := &life{t: c.t, up: make(chan struct{}), ended: make(chan struct{})}
 	p.cmd = command(c.t, "--inventory", c.inventory, "--state", filepath.Join(c.dir, "state"), "--socket", filepath.Join(c.dir, "s"))
 	p.cmd.Env = append(p.cmd.Env, "FLEETD_BACKUP_INTERVAL=1s", "FLEETD_BACKUP_KEEP=2", "FLEETD_FAILPOINT="+point)
+	p.cmd.Env = append(p.cmd.Env, c.env...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		c.t.Fatal(err)

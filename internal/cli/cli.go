@@ -137,6 +137,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 
 	root.AddCommand(
 		a.reportCommand(),
+		a.hotfixCommand(),
 		a.selCommand(),
 		a.commandCommand(),
 		a.jobCommand(),

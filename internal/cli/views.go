@@ -36,6 +36,10 @@ func resultAnswer(res api.Results) (answer, error) {
 		ans.view = hostKeyView()
 	case "bmccerts":
 		ans.view = certificateView()
+	case "hotfix":
+		if err := hotfixAnswer(&ans, res); err != nil {
+			return ans, err
+		}
 	case "sel":
 		if err := selAnswer(&ans, res); err != nil {
 			return ans, err

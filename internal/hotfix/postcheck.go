@@ -38,6 +38,10 @@ func (c *change) observePostCheck(ctx context.Context, env operation.Env) (opera
 	if row.Diff, err = env.Keep(ctx, c.dev, c.dev.Name+"_hotfix.diff", "text/x-diff; charset=utf-8", strings.NewReader(diffText(before, after, row.Differences))); err != nil {
 		return failed(err)
 	}
+	row.Detail = "as before, but for what was asked for"
+	if m := matters(row.Differences); m != "" {
+		row.Detail = "not as before: " + m
+	}
 	if err := c.fill(ctx, env, l, &row); err != nil {
 		return failed(err)
 	}

@@ -14,9 +14,10 @@ type PlanRow struct {
 	Device string `json:"device"`
 	Action Action `json:"action"`
 	Names
-	SHA256  string `json:"sha256"`
-	Size    int64  `json:"size_bytes"`
-	Version string `json:"version"` // of the device's software; "" is not shown
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size_bytes"`
+	// Software is the version that the device runs; null where it shows none.
+	Software *string `json:"software"`
 	// Installed are the hotfixes that the device lists, as it spells them.
 	Installed []string `json:"installed"`
 	// Missing is false where nothing would be done, for the reason in Why.
@@ -43,7 +44,7 @@ type PlanStep struct {
 }
 
 func (c *change) planRow(f findings, staged bool) PlanRow {
-	r := PlanRow{Device: c.dev.Name, Action: Plan, Names: c.spec.Names, SHA256: c.spec.File, Size: c.spec.Size, Version: f.version,
+	r := PlanRow{Device: c.dev.Name, Action: Plan, Names: c.spec.Names, SHA256: c.spec.File, Size: c.spec.Size, Software: text(f.version),
 		Installed: []string{}, Missing: f.nothing == "", Why: f.nothing, Staged: staged, Steps: []PlanStep{}, Proofs: f.proofs, Forbids: []string{}}
 	for _, e := range f.list {
 		r.Installed = append(r.Installed, e.String())
