@@ -67,6 +67,10 @@ var allowed = map[string][]string{
 	"internal/device/sshconn":       {"internal/device", "internal/device/sshconn/shell", "internal/secret", "internal/fault"},
 	"internal/device/sshconn/shell": {"internal/device", "internal/secret", "internal/fault"},
 
+	// Archives that prove what was gathered, and the signatures of OpenSSH.
+	"internal/dossier": {"internal/sshsig", "internal/fault"},
+	"internal/sshsig":  {},
+
 	// Event logs of BMCs, which are read while the device is dead.
 	"internal/bmc": {"internal/secret", "internal/fault"},
 
@@ -119,7 +123,7 @@ var owners = map[string][]string{
 	"go.etcd.io/bbolt":                 {"internal/ledger"},
 	"github.com/scrapli/scrapligo":     {"internal/device/sshconn/shell"},
 	"github.com/sirikothe/gotextfsm":   {"internal/parse"},
-	"golang.org/x/crypto/ssh":          {"internal/device/sshconn/...", "internal/sim"},
+	"golang.org/x/crypto/ssh":          {"internal/device/sshconn/...", "internal/sshsig", "internal/sim"}, // sshsig signs files and opens no connection
 	"github.com/pkg/sftp":              {"internal/device/sshconn/...", "internal/sim"},
 	"github.com/skeema/knownhosts":     {"internal/device/sshconn"},
 	"github.com/danielgtaylor/huma/v2": {"internal/api"},
