@@ -233,14 +233,31 @@ func (s *schedule) undecided() bool {
 func (s *schedule) decide(j *activeJob, now time.Time) {
 	r := j.roll
 	r.state.Elsewhere = s.elsewhere(r)
+	// Units that may begin and have no place yet are asked about again: another may
+	// have failed meanwhile.
+	var again []*unit
+	for i, u := range r.units {
+		if u.queued && !u.begun && r.state.Units[i].Status == rollout.Running {
+			r.state.Units[i].Status = rollout.Held
+			u.revoked = true
+			again = append(again, u)
+		}
+	}
 	made := r.plan.Decide(r.state, now)
 	r.dirty, r.next = false, made.Next
 	for _, b := range made.Begin {
 		u := r.units[b.Unit]
 		r.state.Units[b.Unit].Status = rollout.Running
-		u.latest = b.Latest
+		u.latest, u.revoked = b.Latest, false
 		s.goOut(u)
-		s.ready(u)
+		if !u.queued {
+			s.ready(u)
+		}
+	}
+	for _, u := range again {
+		if u.revoked {
+			s.comeBack(u)
+		}
 	}
 	for _, h := range made.Wait {
 		s.tellUnit(r, h, false)
@@ -321,11 +338,17 @@ func (s *schedule) comeBack(u *unit) {
 	}
 }
 
-// late takes back a unit that found no place before its window was over.
-func (s *schedule) late(u *unit, now time.Time) bool {
+// takenBack reports whether a unit whose turn has come may not begin any more: the
+// rules say so now, or it found no place before its window was over.
+func (s *schedule) takenBack(u *unit, now time.Time) bool {
+	if u.revoked {
+		u.revoked, u.queued = false, false
+		return true
+	}
 	if u.latest.IsZero() || !now.After(u.latest) || u.begun || u.phase == PhasePrepare {
 		return false
 	}
+	u.queued = false
 	s.comeBack(u)
 	r := u.job.roll
 	r.state.Units[u.at].Status = rollout.Held

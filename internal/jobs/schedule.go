@@ -110,12 +110,14 @@ type unit struct {
 	phase   Phase     // it is prepared next, or changed
 
 	// Of a unit in a rollout:
-	at     int               // its place in the plan
-	links  []string          // that it watches
-	out    bool              // and does not now
-	latest time.Time         // it must have begun by then; zero is no bound
-	final  rollout.UnitState // of those that are not open
-	told   told
+	at      int               // its place in the plan
+	links   []string          // that it watches
+	out     bool              // and does not now
+	queued  bool              // it waits for its turn, for a place or for its time
+	revoked bool              // it may not begin any more, and leaves the queue when its turn comes
+	latest  time.Time         // it must have begun by then; zero is no bound
+	final   rollout.UnitState // of those that are not open
+	told    told
 }
 
 // changes reports whether the unit needs its devices for a change.
@@ -227,6 +229,7 @@ func (s *schedule) beginWave(j *activeJob, wave int) {
 
 // ready puts a unit where it belongs: in its site's queue, or aside until its time.
 func (s *schedule) ready(u *unit) {
+	u.queued = true
 	if !u.until.IsZero() {
 		heap.Push(&s.due, u)
 		return
@@ -272,6 +275,10 @@ func (s *schedule) pick(now time.Time) *unit {
 	for len(s.due) > 0 && !s.due[0].until.After(now) {
 		u := heap.Pop(&s.due).(*unit)
 		u.until = time.Time{}
+		if u.revoked {
+			u.revoked, u.queued = false, false
+			continue
+		}
 		s.ready(u)
 	}
 	if g := s.nextGang(); g != nil {
@@ -321,7 +328,7 @@ func (s *schedule) nextOf(j *activeJob, l lane, now time.Time) *unit {
 		q := j.sites[i]
 		for q.lanes[l].len() > 0 && !s.siteFull(q.site, l) {
 			u := q.lanes[l].pop()
-			if s.late(u, now) {
+			if s.takenBack(u, now) {
 				j.ready--
 				continue
 			}
@@ -378,6 +385,7 @@ func placeOf(places map[string]*place, name string) *place {
 
 // take gives a unit its places.
 func (s *schedule) take(u *unit) {
+	u.queued = false
 	u.job.running[u] = struct{}{}
 	s.running += u.size()
 	s.sinceSilent++
@@ -477,6 +485,9 @@ func (s *schedule) ended(u *unit, o outcome) {
 			j.held[u] = struct{}{}
 		}
 		s.ready(u)
+		if j.roll != nil {
+			j.roll.dirty = true // it may not be tried again any more
+		}
 		return
 	}
 	delete(j.held, u)

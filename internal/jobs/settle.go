@@ -75,6 +75,7 @@ func (e ending) mayPass() bool {
 func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]ending, stopping bool) (outcome, error) {
 	var how outcome
 	err := e.change(ctx, cl.job, func(c *change) error {
+		how = outcome{}
 		tasks, err := c.held(cl)
 		if err != nil {
 			return err

@@ -63,7 +63,7 @@ func (s *schedule) why(id number) map[string]string {
 	found := make(map[string]string)
 	say := func(units ...*unit) {
 		for _, u := range units {
-			if u.job != j {
+			if u.job != j || u.revoked {
 				continue
 			}
 			reason := s.whyNot(u)
