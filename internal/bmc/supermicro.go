@@ -38,6 +38,7 @@ const (
 	sessionCookie = "SID"
 	tokenHeader   = "CSRF_TOKEN"
 	selRange      = "(1,c0)"
+	sensorRange   = "(1,ff)"
 )
 
 // csrfToken is how the pages of the newer generation carry their token.
@@ -45,15 +46,27 @@ var csrfToken = regexp.MustCompile(`SmcCsrfInsert\s*\(\s*"CSRF_TOKEN"\s*,\s*"([A
 
 func (r *supermicroReader) Read(ctx context.Context) (log Log, err error) {
 	log.Protocol = SupermicroWeb
-	act := "read event log of BMC " + r.target.Host + " by its web interface"
+	err = r.inSession(ctx, func(web *webClient, session http.Header) error {
+		body, err := r.table(ctx, web, session, "SEL_INFO.XML", selRange)
+		if err != nil {
+			return err
+		}
+		log.Entries, err = parseSELInfo(body)
+		return err
+	})
+	return log, fault.Wrap(fault.Unparsed, "read event log of BMC "+r.target.Host+" by its web interface", err)
+}
+
+// inSession logs in, does something with the session and logs out.
+func (r *supermicroReader) inSession(ctx context.Context, do func(*webClient, http.Header) error) error {
 	web, err := newWebClient(r.target, r.opts)
 	if err != nil {
-		return log, fault.Wrap(fault.Invalid, act, err)
+		return err
 	}
 	defer web.close()
 	session, err := r.login(ctx, web)
 	if err != nil {
-		return log, fault.Wrap(fault.Unreachable, act, err)
+		return fault.Wrap(fault.Unreachable, "log in", err)
 	}
 	defer func() {
 		// Sessions are few, and one that is left keeps its place for long.
@@ -61,8 +74,7 @@ func (r *supermicroReader) Read(ctx context.Context) (log Log, err error) {
 		defer cancel()
 		_, _ = web.do(last, http.MethodGet, logoutPath, session, nil)
 	}()
-	log.Entries, err = r.fetch(ctx, web, session)
-	return log, fault.Wrap(fault.Unparsed, act, err)
+	return do(web, session)
 }
 
 // login gives the headers of a session. The status is 200 whether it succeeds
@@ -105,17 +117,19 @@ func cookie(header http.Header) string {
 	return ""
 }
 
-// fetch asks for the log in the form of the generation: the one with a token on
-// its pages names the table in another field.
-func (r *supermicroReader) fetch(ctx context.Context, web *webClient, session http.Header) ([]Entry, error) {
+// table asks the web interface for one of its tables, in the form of the
+// generation: the one with a token on its pages names the table in another field.
+// An HTML page or nothing instead of XML is how this server says that it does not
+// know the session.
+func (r *supermicroReader) table(ctx context.Context, web *webClient, session http.Header, name, part string) ([]byte, error) {
 	menu, err := web.do(ctx, http.MethodGet, menuPath, session, nil)
 	if err != nil {
 		return nil, err
 	}
-	form := url.Values{"SEL_INFO.XML": {selRange}}
+	form := url.Values{name: {part}}
 	headers := session.Clone()
 	if found := csrfToken.FindSubmatch(menu.body); found != nil {
-		form = url.Values{"op": {"SEL_INFO.XML"}, "r": {selRange}, "_": {""}}
+		form = url.Values{"op": {name}, "r": {part}, "_": {""}}
 		headers[tokenHeader] = []string{string(found[1])}
 	}
 	reply, err := web.do(ctx, http.MethodPost, dataPath, headers, form)
@@ -125,15 +139,22 @@ func (r *supermicroReader) fetch(ctx context.Context, web *webClient, session ht
 	case reply.status != http.StatusOK:
 		return nil, statusError(dataPath, reply.status)
 	}
-	return parseSELInfo(reply.body)
+	return xmlBody(reply.body)
 }
 
-// parseSELInfo reads the table of records. An HTML page or nothing instead of
-// XML is how this server says that it does not know the session.
-func parseSELInfo(body []byte) ([]Entry, error) {
+func xmlBody(body []byte) ([]byte, error) {
 	body = bytes.TrimLeft(body, "\ufeff \t\r\n")
 	if !bytes.HasPrefix(body, []byte("<?xml")) {
 		return nil, &fault.Error{Kind: fault.Auth, Stage: StageSession, Err: errors.New("the BMC answers with a page instead of its log: it does not take the session"), Next: "see that the account may read the event log"}
+	}
+	return body, nil
+}
+
+// parseSELInfo reads the table of records.
+func parseSELInfo(body []byte) ([]Entry, error) {
+	body, err := xmlBody(body)
+	if err != nil {
+		return nil, err
 	}
 	var (
 		entries []Entry

@@ -96,3 +96,24 @@ type nonsense []byte
 
 func (n nonsense) Command() types.Command { return types.CommandGetSELEntry }
 func (n nonsense) Pack() []byte           { return n }
+
+// FuzzSensorRecord: whatever a sensor record holds, it is read or refused.
+func FuzzSensorRecord(f *testing.F) {
+	f.Add([]byte{1, 0, 0x51, 1, 10, 0x20, 0, 4, 7, 1, 0x7f, 0x68, 1, 1})
+	f.Fuzz(func(t *testing.T, record []byte) {
+		source := sensorSource{record}
+		if _, err := walkSensors(t.Context(), source); err != nil && !fault.Is(err, fault.Unparsed) {
+			t.Fatal(err)
+		}
+	})
+}
+
+// sensorSource has one sensor record, and a reading for any sensor.
+type sensorSource struct{ record []byte }
+
+func (s sensorSource) command(_ context.Context, request types.Request, response types.Response) error {
+	if _, is := request.(*storage.GetSDRRequest); is {
+		return response.Unpack(append([]byte{0xff, 0xff}, s.record...))
+	}
+	return response.Unpack([]byte{0x2a, 0x40, 0xc0})
+}

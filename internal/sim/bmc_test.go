@@ -44,6 +44,11 @@ func bmcOf(t *testing.T, f *sim.Fleet, name string) *device.BMC {
 // readBMC reads a board's log as a client would that has the inventory.
 func readBMC(ctx context.Context, t *testing.T, f *sim.Fleet, name string) (bmc.Log, error) {
 	t.Helper()
+	return readerOf(ctx, t, f, name).Read(ctx)
+}
+
+func readerOf(ctx context.Context, t *testing.T, f *sim.Fleet, name string) bmc.Reader {
+	t.Helper()
 	b := bmcOf(t, f, name)
 	password, err := b.Credentials.Password.Resolve(ctx)
 	if err != nil {
@@ -63,7 +68,21 @@ func readBMC(ctx context.Context, t *testing.T, f *sim.Fleet, name string) (bmc.
 	if err != nil {
 		t.Fatal(err)
 	}
-	return reader.Read(ctx)
+	return reader
+}
+
+func TestBMCSensors(t *testing.T) {
+	f := startFleet(t, sim.Options{Devices: 8})
+	for name, want := range map[string]string{oldWeb: `NAME="CPU1 Temp"`, tokenWeb: `NAME="FAN1"`, redfish: `"ReadingCelsius"`, overLAN: `"sensors"`} {
+		able, ok := readerOf(t.Context(), t, f, name).(bmc.SensorReader)
+		if !ok {
+			t.Fatalf("%s: the reader reads no sensors", name)
+		}
+		got, err := able.Sensors(t.Context())
+		if err != nil || !strings.Contains(string(got.Content), want) {
+			t.Errorf("%s: %v: %s", name, err, got.Content)
+		}
+	}
 }
 
 func TestBMCs(t *testing.T) {
