@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"internal/daemon": {
 		"internal/api", "internal/metrics", "internal/jobs", "internal/rollout", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
 		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/hotfix", "internal/transfer", "internal/sel", "internal/bmc", "internal/override", "internal/doctor", "internal/audit",
-		"internal/schedule", "internal/history", "internal/notify",
+		"internal/schedule", "internal/history", "internal/notify", "internal/cli/output",
 		"internal/device/...", "internal/secret", "internal/fault",
 	},
 	"internal/metrics":    {"internal/jobs", "internal/ledger", "internal/device", "internal/fault"},
@@ -38,7 +38,7 @@ var allowed = map[string][]string{
 	"internal/jobs":       {"internal/rollout", "internal/audit", "internal/ledger", "internal/fault"},
 	"internal/rollout":    {"internal/fault"},
 	"internal/schedule":   {"internal/audit", "internal/ledger", "internal/fault"},
-	"internal/history":    {"internal/ledger", "internal/fault"},
+	"internal/history":    {"internal/operation", "internal/device", "internal/ledger", "internal/fault"},
 	"internal/notify":     {"internal/config", "internal/ledger", "internal/secret", "internal/fault"},
 	"internal/artifact":   {"internal/audit", "internal/ledger", "internal/fault"},
 

@@ -176,6 +176,7 @@ func options(s config.Settings, stderr io.Writer) daemon.Options {
 		Overrides:      s.Overrides,
 		Logger:         slog.New(handler),
 		Version:        version,
+		Notifications:  s.Notifications,
 	}
 	opts.Upkeep = daemon.Upkeep{BackupDir: s.Backup.Dir, BackupEvery: s.Backup.Interval, BackupKeep: s.Backup.Keep,
 		AuditAge: s.Retention.AuditAge, MinFree: s.MinFree}

@@ -20,6 +20,8 @@ type Service interface {
 	TemplateService
 	DoctorService
 	ScheduleService
+	NotifyService
+	HistoryService
 }
 
 // DeviceService answers for the inventory.

@@ -145,7 +145,7 @@ func (a *app) demoReport(ctx context.Context, f fleet, report, file string) (str
 		return job.ID, fault.New(fault.Internal, "the %s report has no rows", report)
 	}
 	var b bytes.Buffer
-	if err := output.Write(&b, output.CSV, reportView(report), res.Rows, nil, output.Screen{}); err != nil {
+	if err := output.Write(&b, output.CSV, output.ReportView(report), res.Rows, nil, output.Screen{}); err != nil {
 		return job.ID, fault.Wrap(fault.Internal, "write the CSV", err)
 	}
 	return job.ID, fault.Wrap(fault.Storage, "write the CSV", output.WriteFile(file, b.Bytes()))

@@ -34,6 +34,7 @@ type fleet interface {
 	templateFleet
 	doctorFleet
 	auditFleet
+	scheduleFleet
 }
 
 var _ fleet = (*client.Client)(nil)

@@ -30,6 +30,8 @@ type Settings struct {
 	Backup         Backup
 	Retention      Retention
 	MinFree        int64 // bytes of free space; below, no new work is accepted
+	// Notifications are in the file alone; nil where it says nothing of them.
+	Notifications *Notifications
 }
 
 // Limits say how many units may be worked on at once.
@@ -217,7 +219,8 @@ type layout struct {
 		ArtifactBytes *string `yaml:"artifact_bytes"`
 		AuditAge      *string `yaml:"audit_age"`
 	} `yaml:"retention"`
-	MinFree *string `yaml:"min_free"`
+	MinFree *string       `yaml:"min_free"`
+	Notify  *notifyLayout `yaml:"notify"`
 }
 
 func (l *layout) values() map[string]string {
@@ -253,7 +256,7 @@ func (s *Settings) readFile(path string, must bool, home string) error {
 		for _, s := range All() {
 			names = append(names, s.Name)
 		}
-		return names
+		return append(append(names, "notify"), notifyKeys()...)
 	})
 	if errors.Is(err, fs.ErrNotExist) && !must {
 		return nil
@@ -277,6 +280,13 @@ func (s *Settings) readFile(path string, must bool, home string) error {
 		if err := s.apply(setting, value, filepath.Dir(abs)); err != nil {
 			return &fault.Error{Kind: fault.Invalid, Act: act, Err: fmt.Errorf("%s: %s %q: %w", path, setting.Name, value, err)}
 		}
+	}
+	if l.Notify != nil {
+		n, err := l.Notify.read(filepath.Dir(abs))
+		if err != nil {
+			return &fault.Error{Kind: fault.Invalid, Act: act, Err: fmt.Errorf("%s: %w", path, err)}
+		}
+		s.Notifications = &n
 	}
 	s.File = abs
 	return nil

@@ -29,9 +29,11 @@ import (
 	"capfleet/internal/device/inventory"
 	"capfleet/internal/device/sshconn"
 	"capfleet/internal/fault"
+	"capfleet/internal/history"
 	"capfleet/internal/jobs"
 	"capfleet/internal/ledger"
 	"capfleet/internal/metrics"
+	"capfleet/internal/notify"
 	"capfleet/internal/operation"
 	"capfleet/internal/override"
 	"capfleet/internal/parse"
@@ -65,6 +67,8 @@ type Daemon struct {
 	operations map[string]operation.Operation
 	engine     *jobs.Engine
 	schedules  *schedule.Scheduler
+	notify     *notify.Notifier
+	history    *history.Store
 	artifacts  *artifact.Store
 	ledger     *ledger.DB
 	overrides  *override.Store
@@ -175,7 +179,9 @@ func (d *Daemon) open(ctx context.Context) error {
 	d.dialer = dialer
 	secrets := &secret.Resolver{}
 	d.done("secrets", func() error { secrets.Close(); return nil })
+	d.history = history.New(db, d.opts.Upkeep.HistoryAge)
 	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets, d.artifacts)
+	ops = append(ops, history.NewOperation(d.history))
 	d.operations = map[string]operation.Operation{}
 	for _, op := range ops {
 		d.operations[op.Name()] = op
@@ -197,8 +203,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.schedules = schedule.New(schedule.Options{Ledger: db, Jobs: scheduled{d}, Logger: d.log, Now: d.now})
-	return nil
+	return d.openDerived()
 }
 
 // setInventory puts an inventory into force. Jobs that exist keep the devices as
@@ -273,6 +278,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	beside.Go(func() { d.reload(serveCtx) })
 	beside.Go(func() { d.upkeep(serveCtx) })
 	beside.Go(func() { d.schedules.Run(serveCtx) })
+	beside.Go(func() { d.derive(serveCtx) })
+	beside.Go(func() { d.notify.Run(serveCtx) })
 	beside.Go(func() { d.watchdog(workCtx) })
 	beside.Go(func() { d.serveMetrics(workCtx) })
 	beside.Go(func() { followQueue(workCtx) })

@@ -38,6 +38,9 @@ type Options struct {
 	// Notify is the service manager to tell about readiness; the zero Notify is none.
 	Notify Notify
 
+	// Notifications say who is told what; nil tells nobody.
+	Notifications *config.Notifications
+
 	// Upkeep says what is kept for how long, and how it is backed up.
 	Upkeep Upkeep
 	Limits jobs.Limits

@@ -85,6 +85,9 @@ func (s service) AddSchedule(ctx context.Context, by string, req api.ScheduleReq
 	if req.Request.RequestID != "" {
 		return api.Schedule{}, fault.New(fault.Invalid, "a schedule's request has no request id: each run has one of its own")
 	}
+	if err := s.d.notify.CheckDelivery(req.Deliver); err != nil {
+		return api.Schedule{}, err
+	}
 	access, err := s.d.tryRequest(ctx, req.Request)
 	if err != nil {
 		return api.Schedule{}, err
@@ -192,7 +195,7 @@ func scheduleOut(l schedule.Listed) (api.Schedule, error) {
 }
 
 func runOut(run schedule.Run) api.ScheduleRun {
-	return api.ScheduleRun{Schedule: run.Schedule, Occurrence: run.Occurrence.UTC(), At: run.At.UTC(), Outcome: string(run.Outcome),
+	return api.ScheduleRun{Schedule: run.Schedule, Occurrence: run.Occurrence.UTC().Truncate(time.Second), At: run.At.UTC().Truncate(time.Second), Outcome: string(run.Outcome),
 		Job: run.Job, Reason: run.Reason, Count: max(run.Count, 1), By: run.By}
 }
 

@@ -9,8 +9,10 @@ import (
 	"capfleet/internal/artifact"
 	"capfleet/internal/audit"
 	"capfleet/internal/fault"
+	"capfleet/internal/history"
 	"capfleet/internal/jobs"
 	"capfleet/internal/ledger"
+	"capfleet/internal/notify"
 	"capfleet/internal/schedule"
 )
 
@@ -23,6 +25,7 @@ type Upkeep struct {
 	Jobs        jobs.Retention
 	Artifacts   artifact.Retention
 	AuditAge    time.Duration // 0 keeps all
+	HistoryAge  time.Duration // of the history of storage; 0 is two years
 	// MinFree is how many bytes must be free on the state directory's file system
 	// for new work to be accepted.
 	MinFree int64
@@ -47,10 +50,11 @@ func (o Options) backups() ledger.Backups {
 
 func (o Options) ledgerOptions() ledger.Options {
 	return ledger.Options{
-		Namespaces: slices.Concat(jobs.Namespaces(), artifact.Namespaces(), schedule.Namespaces()),
-		Backups:    o.backups().Dir,
-		Reserve:    o.Upkeep.MinFree,
-		Logger:     o.Logger,
+		Namespaces: slices.Concat(jobs.Namespaces(), artifact.Namespaces(), schedule.Namespaces(),
+			history.Namespaces(), notify.Namespaces(), []ledger.Namespace{nsDerived}),
+		Backups: o.backups().Dir,
+		Reserve: o.Upkeep.MinFree,
+		Logger:  o.Logger,
 	}
 }
 
@@ -125,6 +129,7 @@ func (d *Daemon) backUp(ctx context.Context, now time.Time) (next time.Time) {
 // prune removes jobs, then the artifacts of jobs that are gone, and old entries of
 // the audit, which outlive their jobs.
 func (d *Daemon) prune(ctx context.Context, pruner *jobs.Pruner) {
+	d.pruneDerived(ctx)
 	if age := d.opts.Upkeep.AuditAge; age > 0 {
 		switch n, err := audit.Prune(ctx, d.ledger, d.now().Add(-age)); {
 		case err != nil && ctx.Err() == nil:

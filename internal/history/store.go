@@ -265,3 +265,8 @@ func clip(s string) string {
 	}
 	return s
 }
+
+// PointsIn is Points within a transaction, its own writes included.
+func (s *Store) PointsIn(tx *ledger.Tx, of Series, since time.Time) ([]Point, error) {
+	return pointsOf(tx, of, since)
+}

@@ -1,0 +1,33 @@
+package notify
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"capfleet/internal/ledger"
+)
+
+// CapacityRule is a rule on capacity_below with its limits.
+type CapacityRule struct {
+	// ID is the same as long as the rule's limits and receivers are.
+	ID          string
+	Retention   time.Duration
+	FreePercent float64
+	to          []string
+}
+
+// CapacityRules gives the rules on capacity_below.
+func (n *Notifier) CapacityRules() (rules []CapacityRule) {
+	for _, r := range n.rules {
+		if slices.Contains(r.On, string(CapacityBelow)) {
+			rules = append(rules, CapacityRule{ID: fmt.Sprintf("%v/%g/%q", r.Retention, r.FreePercent, r.To), Retention: r.Retention, FreePercent: r.FreePercent, to: r.To})
+		}
+	}
+	return rules
+}
+
+// TellRule puts a message into the outboxes of one rule's receivers.
+func (n *Notifier) TellRule(tx *ledger.Tx, r CapacityRule, m Message) error {
+	return n.tell(tx, m, r.to)
+}
