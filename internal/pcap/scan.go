@@ -3,6 +3,7 @@ package pcap
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 )
@@ -40,7 +41,7 @@ const contextInterval = 4096
 // before were handed over. Src is read through its ReadAt or its mapping too when
 // it is a file, so that its position afterwards is not defined.
 func Scan(ctx context.Context, src io.Reader, opts ReaderOptions, a Analysis) (*Reader, error) {
-	file, base := seekable(src)
+	file, base, size := seekable(src)
 	r, err := NewReader(untilDone{ctx, src}, opts)
 	if err != nil {
 		return r, err
@@ -50,18 +51,30 @@ func Scan(ctx context.Context, src io.Reader, opts ReaderOptions, a Analysis) (*
 			return r, err
 		}
 	}
+	if err := r.each(ctx, a); err != nil || file == nil {
+		return r, err
+	}
+	// What was behind the new end cannot be told from the end of the capture.
+	if info, err := file.Stat(); err == nil && info.Size() < base+size {
+		return r, r.fail(ErrTruncated, r.win.pos, fmt.Sprintf("the file shrank from %d to %d bytes while it was read", base+size, info.Size()), nil)
+	}
+	return r, nil
+}
+
+// each hands the packets that are left to an analysis.
+func (r *Reader) each(ctx context.Context, a Analysis) error {
 	var p Packet
 	for n := 0; ; n++ {
 		if n%contextInterval == 0 {
 			if err := ctx.Err(); err != nil {
-				return r, err
+				return err
 			}
 		}
 		if err := r.Next(&p); err != nil {
 			if errors.Is(err, io.EOF) {
-				return r, nil
+				return nil
 			}
-			return r, err
+			return err
 		}
 		a.Packet(&p)
 	}
@@ -80,19 +93,20 @@ func (u untilDone) Read(p []byte) (int, error) {
 	return u.src.Read(p)
 }
 
-// seekable gives src as a file that can be read at any place, and where it stands.
-func seekable(src io.Reader) (*os.File, int64) {
+// seekable gives src as a file that can be read at any place, where it stands, and
+// how much of it follows.
+func seekable(src io.Reader) (file *os.File, base, size int64) {
 	file, ok := src.(*os.File)
 	if !ok {
-		return nil, 0
+		return nil, 0, 0
 	}
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return nil, 0
+		return nil, 0, 0
 	}
-	base, err := file.Seek(0, io.SeekCurrent)
+	base, err = file.Seek(0, io.SeekCurrent)
 	if err != nil {
-		return nil, 0
+		return nil, 0, 0
 	}
-	return file, base
+	return file, base, info.Size() - base
 }

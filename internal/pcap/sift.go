@@ -219,6 +219,9 @@ func (s *sieve) finish(t *task, end *int64, count *uint64) (whole bool) {
 			return false
 		}
 	}
+	if w.mapping != nil && !s.src.has(w.base + int64(w.end)) {
+		return false // the rest of the last page would be zeros and no fault
+	}
 	w.number, s.expected = *count, *end
 	if !s.take(w, t.sifted) {
 		*end, *count = w.base+w.place, w.number+w.index
@@ -296,6 +299,12 @@ func (s *segments) load(w *Window, index int64) error {
 	}
 	w.data, w.mapping = buf[:n], nil // what is missing, the reader will meet
 	return nil
+}
+
+// has reports whether the file still reaches so far.
+func (s *segments) has(to int64) bool {
+	info, err := s.file.Stat()
+	return err == nil && info.Size() >= s.base+to
 }
 
 // release gives back what a window holds of the file.

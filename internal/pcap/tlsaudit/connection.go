@@ -137,7 +137,7 @@ func (c *connection) opens(s *segment) bool {
 	case h.opened:
 		return h.isn == s.seq
 	case s.Flags&layers.ACK != 0:
-		return peer.opened && peer.isn+1 == s.ack
+		return peer.opened && s.ack-peer.isn-1 < 1<<16 // the SYN may have carried data
 	}
 	return h.phase == awaiting && h.stream.start == s.seq+1 // its answer came first
 }
