@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -78,6 +79,10 @@ Keys of a journal entry: time, kind, unit, step, attempt, detail, error
 			view := taskView()
 			if job.Rollout != nil {
 				view = rolloutTaskView()
+				slices.SortStableFunc(tasks, func(x, y api.Task) int { return x.Wave - y.Wave })
+				if rows, err = output.Rows(tasks); err != nil {
+					return fault.Wrap(fault.Internal, "print the job", err)
+				}
 			}
 			format := output.Table
 			if wide {

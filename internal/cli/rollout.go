@@ -124,7 +124,7 @@ func rolloutText(r *api.Rollout) string {
 	}
 	add(canary > 0, "canary %d", canary)
 	add(true, "waves of %s", orDefault(r.Wave, "10%"))
-	add(true, "at most %s failures", orDefault(r.MaxFailures, "a wave's"))
+	add(true, "stops at %s failed", orDefault(r.MaxFailures, orDefault(r.Wave, "10%")))
 	add(r.SoakSeconds > 0, "soak %s", output.Short(time.Duration(r.SoakSeconds)*time.Second))
 	add(r.PauseAfter != "", "pause after the %s", r.PauseAfter)
 	for _, w := range r.Window {

@@ -65,14 +65,14 @@ func rolloutUnits(targets []Target) []rollout.Unit {
 }
 
 // plan lays a request's rollout out. What cannot be is fault.Invalid.
-func (r Request) plan() (*rollout.Plan, error) {
+func (r Request) plan(now time.Time) (*rollout.Plan, error) {
 	switch {
 	case r.Access != accessChange:
 		return nil, fault.New(fault.Invalid, "%s only reads: it goes to all devices at once and has no rollout", r.Operation)
 	case r.Coordinated:
 		return nil, fault.New(fault.Invalid, "the units of %s begin together: it has no rollout", r.Operation)
 	}
-	return rollout.NewPlan(rolloutUnits(r.Targets), r.Covering, *r.Rollout)
+	return rollout.NewPlan(rolloutUnits(r.Targets), r.Covering, *r.Rollout, now)
 }
 
 // Plan lays the rollout of a request out and starts nothing. What speaks against it
@@ -82,13 +82,13 @@ func (e *Engine) Plan(req Request) (*rollout.Plan, time.Time, error) {
 		return nil, time.Time{}, err
 	}
 	now := e.now()
-	plan, err := req.plan()
+	plan, err := req.plan(now)
 	return plan, now, err
 }
 
 // layOut gives the targets of a request their waves, and the job its warnings.
 func (r *Request) layOut(now time.Time) error {
-	plan, err := r.plan()
+	plan, err := r.plan(now)
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func playRollout(t *testing.T, seed uint64) []string {
 	w := &rolloutWorld{t: t, random: rand.New(rand.NewPCG(seed, 1)), out: map[string]bool{}, running: map[string]bool{},
 		ended: map[string]jobs.State{}, endedAt: map[string]time.Time{}, tries: map[string]int{}, units: map[string]rollout.Unit{}, created: time.Now()}
 	req := w.request()
-	plan, err := rollout.NewPlan(w.unitsOf(req), req.Covering, w.policy)
+	plan, err := rollout.NewPlan(w.unitsOf(req), req.Covering, w.policy, w.created)
 	if err != nil {
 		t.Fatal(err)
 	}

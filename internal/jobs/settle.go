@@ -149,7 +149,7 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 // prepared ends the prepare phase of a task. Preparing decides nothing: what failed
 // in it is made good in the unit's wave, or fails there, where failures are counted.
 func (c *change) prepared(cl *claim, t *taskRecord, end ending) error {
-	t.Prepared, t.Base, t.Rows = true, t.Attempt, 0
+	t.Prepared, t.Attempt, t.Rows = true, t.Base, 0 // the change has attempts of its own
 	t.Failure, t.Reason = nil, "prepared; waits for its turn"
 	if end.Failure != nil {
 		t.Reason = "its preparation failed and is made good in its turn: " + end.Failure.Message

@@ -39,18 +39,63 @@ type Plan struct {
 	zones []*time.Location // of each unit
 }
 
-// NewPlan lays a rollout out: it gives each unit its wave. Within a wave, units are
-// taken in the order given, but for those that would have to wait for another of the
-// wave because they watch the same link. Covering has the links that devices
-// outside of the rollout watch, too; a link that is missing is counted here. What
-// cannot be is fault.Invalid.
-func NewPlan(units []Unit, covering map[string]int, policy Policy) (*Plan, error) {
+// NewPlan lays a rollout out that is asked for now: it gives each unit its wave. Those
+// whose windows open first come first, so that no site misses its window for one
+// that is further west; otherwise units are taken in the order given, but for those
+// that would have to wait for another of their wave because they watch the same
+// link. Covering has the links that devices outside of the rollout watch, too; a link
+// that is missing is counted here. What cannot be is fault.Invalid.
+func NewPlan(units []Unit, covering map[string]int, policy Policy, now time.Time) (*Plan, error) {
 	p, err := newPlan(slices.Clone(units), covering, policy)
 	if err != nil {
 		return nil, err
 	}
+	p.byOpening(now)
 	p.layOut()
 	return p, nil
+}
+
+// byOpening sorts the units by when they may begin.
+func (p *Plan) byOpening(now time.Time) {
+	if len(p.Policy.Windows) == 0 {
+		return
+	}
+	type opens struct {
+		Unit
+		opening
+	}
+	list := make([]opens, len(p.Units))
+	for i, u := range p.Units {
+		list[i] = opens{u, p.opening(i, now, now)}
+	}
+	slices.SortStableFunc(list, func(a, b opens) int {
+		switch {
+		case a.never != b.never:
+			return compareBool(a.never, b.never)
+		case a.open != b.open:
+			return compareBool(b.open, a.open)
+		case a.open:
+			return a.latest.Compare(b.latest) // the one that closes first
+		default:
+			return a.until.Compare(b.until)
+		}
+	})
+	for i, o := range list {
+		p.Units[i] = o.Unit
+	}
+	p.sortZones()
+}
+
+// compareBool puts what is false first.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
 }
 
 // Restore makes the plan of units that have their waves already.

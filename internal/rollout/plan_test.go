@@ -61,7 +61,7 @@ func TestWaves(t *testing.T) {
 		"a wave blinds no link":    {unitsOf(6, paired), nil, Policy{Canary: number(1), Wave: Units(3)}, []string{"d00", "d01 d02 d04", "d03 d05"}, 3},
 		"another covers it, too":   {unitsOf(4, paired), map[string]int{"core-0": 3, "core-1": 2}, Policy{Canary: number(0), Wave: Units(4)}, []string{"d00 d01 d02", "d03"}, 4},
 	} {
-		p, err := NewPlan(tc.units, tc.covering, tc.policy)
+		p, err := NewPlan(tc.units, tc.covering, tc.policy, at(t, "2026-06-10T00:00:00Z"))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -92,12 +92,12 @@ func TestPolicyIsRefused(t *testing.T) {
 		"end before start":  {Policy{Start: now.Add(2), End: now.Add(1)}, "--end"},
 		"nothing to resume": {Policy{ResumeWindow: true}, "--resume-window"},
 	} {
-		if _, err := NewPlan(unitsOf(3), nil, tc.policy); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), tc.want) {
+		if _, err := NewPlan(unitsOf(3), nil, tc.policy, now); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	zoned := unitsOf(1, func(_ int, u *Unit) { u.Zone = "Europe/Londno" })
-	if _, err := NewPlan(zoned, nil, Policy{Windows: []Window{window(t, "Sat 22:00+4h")}}); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "Europe/Londno") {
+	if _, err := NewPlan(zoned, nil, Policy{Windows: []Window{window(t, "Sat 22:00+4h")}}, now); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "Europe/Londno") {
 		t.Errorf("unknown zone: %v", err)
 	}
 }
@@ -118,7 +118,7 @@ func TestRefusals(t *testing.T) {
 		"one cover":      {unitsOf(2, alone), Policy{RequireCoverage: true}, "link link-0 has no other cover than d00 (--require-coverage)"},
 		"one cover, and": {unitsOf(2, alone), Policy{}, ""},
 	} {
-		p, err := NewPlan(tc.units, nil, tc.policy)
+		p, err := NewPlan(tc.units, nil, tc.policy, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func TestForecast(t *testing.T) {
 			u.Worst = 3 * time.Hour
 		}
 	}
-	p, err := NewPlan(unitsOf(4, zones), nil, Policy{Wave: Units(1), Soak: 15 * time.Minute, Windows: []Window{window(t, "Sat 22:00+4h")}})
+	p, err := NewPlan(unitsOf(4, zones), nil, Policy{Wave: Units(1), Soak: 15 * time.Minute, Windows: []Window{window(t, "Sat 22:00+4h")}}, at(t, "2026-06-10T00:00:00Z"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestForecast(t *testing.T) {
 
 // TestForecastOfMany: a plan over a large fleet does not make an operator wait.
 func TestForecastOfMany(t *testing.T) {
-	p, err := NewPlan(unitsOf(5000), nil, Policy{Wave: Percent(1), Windows: []Window{window(t, "Sat 22:00+4h")}, ResumeWindow: true})
+	p, err := NewPlan(unitsOf(5000), nil, Policy{Wave: Percent(1), Windows: []Window{window(t, "Sat 22:00+4h")}, ResumeWindow: true}, at(t, "2026-06-10T00:00:00Z"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +184,25 @@ func TestPolicyAsJSON(t *testing.T) {
 	for _, s := range []string{"x", "5.5", "+5", "5%%", "%", "-"} {
 		if a, err := ParseAmount(s); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%q is %v, %v", s, a, err)
+		}
+	}
+}
+
+// TestWindowsThatOpenFirst: a site further east does not miss its window for one that
+// is further west.
+func TestWindowsThatOpenFirst(t *testing.T) {
+	zones := []string{"America/New_York", "Asia/Singapore", "Europe/London"}
+	units := unitsOf(6, func(i int, u *Unit) { u.Zone = zones[i%3] })
+	p, err := NewPlan(units, nil, Policy{Canary: number(0), Wave: Units(2), Windows: []Window{window(t, "Sat 22:00+2h")}}, at(t, "2026-06-10T00:00:00Z"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := waves(p); !slices.Equal(got, []string{"d01 d04", "d02 d05", "d00 d03"}) {
+		t.Errorf("%q", got)
+	}
+	for i, f := range p.Forecast(at(t, "2026-06-10T00:00:00Z")) {
+		if f.Skipped != "" {
+			t.Errorf("%s: %s", p.Units[i].Name, f.Skipped)
 		}
 	}
 }

@@ -221,7 +221,7 @@ func newPlay(c chance, decide decideFunc) *play {
 		}
 		covering[l] += max(0, c.upTo(3)-2)
 	}
-	plan, err := NewPlan(units, covering, p.policy(len(units)))
+	plan, err := NewPlan(units, covering, p.policy(len(units)), p.now)
 	if err != nil {
 		panic(err)
 	}
