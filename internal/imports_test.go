@@ -22,12 +22,12 @@ var allowed = map[string][]string{
 	"cmd/fleetctl": {"internal/cli"},
 	"cmd/fleetd":   {"internal/daemon", "internal/config", "internal/fault"},
 
-	"internal/cli":        {"internal/cli/output", "internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/ansible", "internal/pcap/...", "internal/fault"},
+	"internal/cli":        {"internal/cli/output", "internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/ansible", "internal/dossier", "internal/pcap/...", "internal/fault"},
 	"internal/cli/output": {},
 	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
 	"internal/daemon": {
 		"internal/api", "internal/metrics", "internal/jobs", "internal/rollout", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
-		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/hotfix", "internal/transfer", "internal/sel", "internal/bmc", "internal/override", "internal/doctor", "internal/audit",
+		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/hotfix", "internal/transfer", "internal/sel", "internal/bmc", "internal/dossier", "internal/sshsig", "internal/override", "internal/doctor", "internal/audit",
 		"internal/schedule", "internal/history", "internal/notify", "internal/cli/output",
 		"internal/device/...", "internal/secret", "internal/fault",
 	},
@@ -49,7 +49,7 @@ var allowed = map[string][]string{
 	"internal/hostkeys": {"internal/operation", "internal/device", "internal/fault"},
 	"internal/capture":  {"internal/operation", "internal/device", "internal/stream", "internal/transfer", "internal/pcap/...", "internal/hint", "internal/fault"},
 	"internal/hotfix":   {"internal/operation", "internal/device", "internal/transfer", "internal/fault"},
-	"internal/sel":      {"internal/operation", "internal/device", "internal/bmc", "internal/secret", "internal/fault"},
+	"internal/sel":      {"internal/operation", "internal/device", "internal/bmc", "internal/dossier", "internal/secret", "internal/fault"},
 
 	// It makes an inventory of ours, and reads it as fleetd would.
 	"internal/ansible": {"internal/device/inventory", "internal/fault"},

@@ -34,7 +34,7 @@ type selRow struct {
 
 func (a *app) selCommand() *cobra.Command {
 	cmd := a.group("sel", "event logs of the devices' BMCs")
-	cmd.AddCommand(a.selCheckCommand(), a.selListCommand())
+	cmd.AddCommand(a.selCheckCommand(), a.selListCommand(), a.selDossierCommand())
 	return cmd
 }
 

@@ -29,10 +29,14 @@ func resultAnswer(res api.Results) (answer, error) {
 		if err := commandAnswer(&ans, res); err != nil {
 			return ans, err
 		}
+	case "capture":
+		ans.view = liveView()
 	case "check":
 		ans.view = checkView()
 	case "hostkeys":
 		ans.view = hostKeyView()
+	case "dossier":
+		ans.view = dossierView()
 	case "bmccerts":
 		ans.view = certificateView()
 	case "hotfix":

@@ -180,7 +180,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	secrets := &secret.Resolver{}
 	d.done("secrets", func() error { secrets.Close(); return nil })
 	d.history = history.New(db, d.opts.Upkeep.HistoryAge)
-	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets, d.artifacts)
+	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets, d.artifacts, d.dossiers(secrets))
 	ops = append(ops, history.NewOperation(d.history))
 	d.operations = map[string]operation.Operation{}
 	for _, op := range ops {

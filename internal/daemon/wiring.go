@@ -40,7 +40,7 @@ func platforms(overrides string) ([]device.Driver, error) {
 }
 
 // operations is the list of kinds of work. A new operation is one line here.
-func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(string) (*device.Definition, bool), secrets *secret.Resolver, artifacts *artifact.Store) []operation.Operation {
+func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(string) (*device.Definition, bool), secrets *secret.Resolver, artifacts *artifact.Store, dossiers sel.GatherOptions) []operation.Operation {
 	return []operation.Operation{
 		report.New(lib),
 		command.New(definition),
@@ -48,6 +48,7 @@ func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(stri
 		hostkeys.New(dialer, dialer),
 		sel.New(sel.Options{Secrets: secrets}),
 		sel.NewCertificates(),
+		sel.NewDossier(dossiers),
 		hotfix.New(hotfix.Options{Definitions: definition, File: artifactFile(artifacts), Buffers: transfer.NewBuffers(0)}),
 	}
 }
