@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 
 	"internal/cli":        {"internal/cli/output", "internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/ansible", "internal/dossier", "internal/pcap/...", "internal/fault"},
 	"internal/cli/output": {},
-	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/fault"},
+	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/device", "internal/fault"},
 	"internal/daemon": {
 		"internal/api", "internal/metrics", "internal/jobs", "internal/rollout", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
 		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/hotfix", "internal/transfer", "internal/sel", "internal/bmc", "internal/dossier", "internal/sshsig", "internal/override", "internal/doctor", "internal/audit",

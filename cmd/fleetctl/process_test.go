@@ -103,12 +103,14 @@ func TestDemoEndsByItself(t *testing.T) {
 		t.Fatalf("demo ended with %d\n%s\n%s", code, p.out.String(), p.errOut.String())
 	}
 	said := p.errOut.String()
-	for _, want := range []string{`24 simulated devices`, `is switched off on purpose`, `1 of 24 devices failed`, `Try next`} {
+	for _, want := range []string{`24 simulated devices`, `is switched off on purpose`, `1 of 24 devices failed`, `Try next`,
+		"lon-probe-03: return, conflict: it came back wrong: capturing disproven", "lon-probe-03 needs attention"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q:\n%s", want, said)
 		}
 	}
-	for _, table := range []string{"DEVICE +FILESYSTEM", "DEVICE +NAME +LIMIT GB"} {
+	for _, table := range []string{"DEVICE +FILESYSTEM", "DEVICE +NAME +LIMIT GB", "waves +canary: 1 succeeded\n.*1 succeeded, 1 attention\n.*2 skipped",
+		"DEVICE +RESULT +BEFORE"} {
 		if !regexp.MustCompile(`(?m)^` + table).Match(p.out.Bytes()) {
 			t.Errorf("no table %q:\n%s", table, p.out.String())
 		}
@@ -130,8 +132,12 @@ func TestDemoEndsByItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(left) != 2 {
+	if len(left) != 3 {
 		t.Errorf("more than the files is left: %v", left)
+	}
+	record, err := os.ReadFile(filepath.Join(filepath.Dir(files[0][1]), "change-3.md"))
+	if err != nil || !bytes.HasPrefix(record, []byte("# Change record: OSm6.4.x-CumulativeHotfix-v2.end")) || !bytes.Contains(record, []byte("What needs a look")) {
+		t.Errorf("the change record: %v\n%s", err, record)
 	}
 }
 

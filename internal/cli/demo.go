@@ -31,11 +31,13 @@ func (a *app) demoCommand() *cobra.Command {
 		Long: `Starts a simulated fleet and a fleetd in this one process, runs the file-system
 and the rotation-file report as jobs over SSH, prints both as tables and writes
 both as CSV. One device is switched off beforehand, to show how a failure is
-named. Nothing has to be installed and nothing outside its directory is
+named. Then it brings the probes of one site to a hotfix, wave by wave, of which
+one comes back without capturing: the rollout stops, says what was seen and leaves
+a change record. Nothing has to be installed and nothing outside its directory is
 touched.
 
-Without --dir it works in a temporary directory and leaves only the CSV files
-there. With --dir everything stays in that directory. --keep leaves fleet and
+Without --dir it works in a temporary directory and leaves only the CSV files and
+the change record there. With --dir everything stays in that directory. --keep leaves fleet and
 fleetd running until Ctrl-C and writes fleetctl.env, which a second terminal
 sources so that every fleetctl command works with this fleet.
 
@@ -75,12 +77,16 @@ func (a *app) runDemo(ctx context.Context, opts demoOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := a.tourRollout(ctx, env, f, dir, &seen); err != nil {
+		return err
+	}
 	if opts.keep {
 		return a.keepDemo(ctx, env, dir, seen)
 	}
 	a.remark(`
 Try next:
   fleetctl demo --keep --dir ./demo    leave it running for a second terminal
+  fleetctl hotfix apply --help         windows, approval, waves: a change night
   fleetctl sim --dir ./fleet           the simulated fleet alone
   fleetctl --help                      everything else`)
 	return nil
@@ -90,6 +96,8 @@ Try next:
 type tour struct {
 	off string // the device that is switched off; "" for none
 	job string // the first one
+
+	rollout rolloutTour
 }
 
 // tourReports is the demo itself: what an operator would type, and what comes.
@@ -182,19 +190,19 @@ func demoDir(opts demoOptions) (dir string, tidy func() error, err error) {
 	if err != nil {
 		return "", nil, fault.Wrap(fault.Storage, "make a directory for the demo", err)
 	}
-	return dir, func() error { return fault.Wrap(fault.Storage, "tidy up", leaveOnlyCSV(dir)) }, nil
+	return dir, func() error { return fault.Wrap(fault.Storage, "tidy up", leaveResults(dir)) }, nil
 }
 
-// leaveOnlyCSV empties the demo's temporary directory but for the CSV files, and
-// removes it when there are none.
-func leaveOnlyCSV(dir string) error {
+// leaveResults empties the demo's temporary directory but for the CSV files and the
+// change record, and removes it when there are none.
+func leaveResults(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	left := 0
 	for _, e := range entries {
-		if filepath.Ext(e.Name()) == ".csv" {
+		if ext := filepath.Ext(e.Name()); ext == ".csv" || ext == ".md" {
 			left++
 			continue
 		}

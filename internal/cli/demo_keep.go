@@ -38,6 +38,12 @@ Fleet and fleetd go on until Ctrl-C. In a second terminal:
   fleetctl sim --dir %s --fault %s:none
   fleetctl job retry %s`, seen.off, shellQuote(dir), seen.off, seen.job)
 	}
+	if r := seen.rollout; r.faulty != "" {
+		a.remark(`To see what became of %s, mend it by a reload and take the rollout up again:
+  fleetctl job show %s --device %s
+  fleetctl sim --dir %s --fault %s:none --fault %s:reboot
+  fleetctl job retry %s`, r.faulty, r.job, r.faulty, shellQuote(dir), r.faulty, r.faulty, r.job)
+	}
 	select {
 	case <-ctx.Done():
 		a.remark("stopping")

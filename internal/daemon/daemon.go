@@ -152,6 +152,9 @@ func (d *Daemon) open(ctx context.Context) error {
 	d.drivers = map[string]device.Driver{}
 	for _, driver := range drivers {
 		d.drivers[driver.Platform()] = driver
+		if d.opts.Tune != nil {
+			d.opts.Tune(driver.Definition())
+		}
 		d.platforms = append(d.platforms, driver.Platform())
 		if source := driver.Definition().Source; source != device.BuiltIn {
 			d.log.Info("platform overridden", "platform", driver.Platform(), "file", source)

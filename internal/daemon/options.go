@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"capfleet/internal/config"
+	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
 )
@@ -46,6 +47,11 @@ type Options struct {
 	Limits jobs.Limits
 	Retry  jobs.RetryPolicy
 	Logger *slog.Logger // nil discards
+
+	// Tune changes the platform definitions before anything uses them: devices that
+	// are known to be quicker than any real one need not be waited for as long. nil
+	// leaves them as they are.
+	Tune func(*device.Definition)
 
 	// Version of the program; "" is what the build says.
 	Version string

@@ -111,6 +111,7 @@ func (e *Env) start(ctx context.Context, dir string, log *slog.Logger) (err erro
 		Logger:    log,
 	}
 	opts.Retry.Base = retryBase
+	opts.Tune = quicken
 	if e.daemon, err = daemon.New(ctx, opts); err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (p *pair) observeStandby(ctx context.Context, env operation.Env, s stage) (
 	if reboot, err := came(env, p.rebootStep(s)+"/"+s.dev.Name); err != nil {
 		return failed(err)
 	} else if reboot.Progress == sending || reboot.Progress == answered {
-		return done("it was rebooted at %s", reboot.At.Format(time.RFC3339))
+		return done("%s was rebooted at %s", s.dev.Name, reboot.At.Format(time.RFC3339))
 	}
 	for {
 		own, peer, err := p.patient(ctx, env, s)
@@ -82,7 +82,7 @@ func (p *pair) observeStandby(ctx context.Context, env operation.Env, s stage) (
 		case err != nil:
 			return failed(err)
 		case past:
-			return done("it runs %s already", own.Running)
+			return done("%s runs %s already", s.dev.Name, own.Running)
 		case own.Role != roleActive && peer.Role == roleActive:
 			return done("%s, as both say", s.roles(own, peer))
 		}
@@ -168,12 +168,12 @@ func (p *pair) observeReboot(ctx context.Context, env operation.Env, s stage) (o
 	case err != nil:
 		return failed(err)
 	case own.at(s.leg):
-		return done("it runs %s from %s", own.Running, own.Volume)
+		return done("%s runs %s from %s", s.dev.Name, own.Running, own.Volume)
 	}
 	if wrong := p.mayReboot(s, own, peer); wrong != "" {
 		return failed(&fault.Error{Kind: fault.Conflict, Act: "it is not rebooted", Device: s.dev.Name, Stage: s.name, Err: errors.New(wrong)})
 	}
-	return needed("it runs %s from %s", own.Running, own.Volume)
+	return needed("%s runs %s from %s", s.dev.Name, own.Running, own.Volume)
 }
 
 // mayReboot says why a member cannot be taken away now.
@@ -213,14 +213,14 @@ func (p *pair) goingDown(ctx context.Context, env operation.Env, s stage, act ac
 		case ctx.Err() != nil:
 			return failed(err)
 		case gone(err):
-			return done("it does not answer since the reboot: %v", err)
+			return done("%s does not answer since the reboot: %v", s.dev.Name, err)
 		case err != nil && env.Now().Before(until): // services end one by one
 		case err != nil:
 			return failed(err)
 		default:
 			answer, detail := p.hasRebooted(s, own)
 			if answer == Proven || own.at(s.leg) {
-				return done("it has rebooted: %s", detail)
+				return done("%s has rebooted: %s", s.dev.Name, detail)
 			}
 			if env.Now().After(until) {
 				if err := note(ctx, env, s.act(), unsettled, ""); err != nil {
@@ -365,5 +365,5 @@ func (p *pair) returned(env operation.Env, s stage, own, peer member) (operation
 	if s.peer != nil {
 		where = s.roles(own, peer)
 	}
-	return done("it runs %s from %s; %s; rebooted: %s", own.Running, own.Volume, where, detail)
+	return done("%s runs %s from %s; %s; rebooted: %s", s.dev.Name, own.Running, own.Volume, where, detail)
 }

@@ -277,6 +277,9 @@ func (p *pair) gates(ctx context.Context, env operation.Env, dev *device.Device,
 	if p.spec.Action == Rollback {
 		return nil
 	}
+	if l.Software.olderThan(m.Running) {
+		o.forbid(dev.Name, "it runs %s, which is newer than %s: rollback boots what ran before", m.Running, l.Software)
+	}
 	if err := p.licence(ctx, env, dev, l, o); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,6 +88,33 @@ func (m member) at(l leg) bool {
 
 func (m member) String() string {
 	return fmt.Sprintf("%s from %s, %s", m.Running, m.Volume, m.Role)
+}
+
+// olderThan compares version and then build, number by number.
+func (s software) olderThan(o software) bool {
+	for _, pair := range [][2]string{{s.Version, o.Version}, {s.Build, o.Build}} {
+		a, b := numbers(pair[0]), numbers(pair[1])
+		for len(a) < len(b) {
+			a = append(a, 0)
+		}
+		for len(b) < len(a) {
+			b = append(b, 0)
+		}
+		if c := slices.Compare(a, b); c != 0 {
+			return c < 0
+		}
+	}
+	return false
+}
+
+// numbers takes a dotted version apart; what is no number counts as 0.
+func numbers(s string) []int {
+	var out []int
+	for part := range strings.SplitSeq(s, ".") {
+		n, _ := strconv.Atoi(part) // 0, as said
+		out = append(out, n)
+	}
+	return out
 }
 
 var (

@@ -288,7 +288,13 @@ func TestPairThroughTmsh(t *testing.T) {
 	t.Parallel()
 	r := newPairRigOf(t, 24, nil)
 	const first, second = "nyc-ltm-01", "nyc-ltm-02"
-	want(t, r.pair(r.spec(hotfix.Apply, withBase(r)), first, second).run(), jobs.Succeeded)
+	want(t, r.pair(r.spec(hotfix.Apply, withBase(r)), first, second).run(), jobs.Failed, "which is newer than 17.1.3 build 0.12.28")
+	// An image that stands alone.
+	content := []byte("the next release")
+	r.add("BIGIP-21.1.2-0.0.3.iso", content)
+	sum := sha256.Sum256(content)
+	spec := hotfix.Spec{Action: hotfix.Apply, File: hex.EncodeToString(sum[:]), AcceptUnobserved: []string{hotfix.ProofLicence}}
+	want(t, r.pair(spec, first, second).run(), jobs.Succeeded)
 	r.happened("reload "+second, "boot "+second, "active "+second, "reload "+first, "boot "+first)
 }
 
