@@ -60,7 +60,7 @@ fuzz: ## every fuzz target for FUZZTIME each (default 60s)
 .PHONY: chaos
 chaos: ## kill the real fleetd KILLS times (default 200), half of them at crash points, and once at each commit
 	FLEETD_CHAOS_KILLS=$(KILLS) FLEETD_CHAOS_FAILPOINTS=1 $(GO) test -tags failpoint -count 1 -timeout 30m -run 'TestChaos$$' -v ./cmd/fleetd
-	$(GO) test -tags failpoint -count 1 -run 'TestKilledAtEachCommit$$' -v ./internal/jobs
+	$(GO) test -tags failpoint -count 1 -run 'KilledAtEachCommit$$' -v ./internal/jobs
 
 .PHONY: clean
 clean: ## remove what was built

@@ -48,6 +48,57 @@ func TestKilledAtEachCommit(t *testing.T) {
 	}
 }
 
+// TestRolloutKilledAtEachCommit does the same to a rollout.
+func TestRolloutKilledAtEachCommit(t *testing.T) {
+	for _, point := range []string{"commit begins", "commit done"} {
+		for n := 1; ; n++ {
+			dir := tempDir(t)
+			child := childtest.Command(t, "night", dir)
+			child.Env = append(child.Env, fmt.Sprintf("FLEETD_FAILPOINT=%s:%d", point, n))
+			out, err := child.CombinedOutput()
+			killed := child.ProcessState.ExitCode() == -1
+			if !killed && err != nil {
+				t.Fatalf("%s %d: %v\n%s", point, n, err, out)
+			}
+			if killed {
+				if out, err := childtest.Command(t, "night", dir).CombinedOutput(); err != nil {
+					t.Fatalf("after %s %d: %v\n%s", point, n, err, out)
+				}
+			}
+			for _, problem := range leftByNight(t, dir) {
+				t.Errorf("%s %d: %s", point, n, problem)
+			}
+			if !killed {
+				if n < 15 { // fewer than there are changes: commits are grouped
+					t.Errorf("the night has only %d commits", n)
+				}
+				t.Logf("%s: %d commits", point, n-1)
+				break
+			}
+		}
+	}
+}
+
+func leftByNight(t *testing.T, dir string) []string {
+	t.Helper()
+	db, opts, err := openDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	h := &harness{t: t, db: db, opts: opts}
+	h.reopen()
+	acts, err := os.ReadFile(filepath.Join(dir, "world"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := h.Tasks(t.Context(), "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nightIsOver(string(acts), tasks)
+}
+
 // complete checks what a story that was told to the end has left.
 func complete(t *testing.T, dir, when string) {
 	t.Helper()

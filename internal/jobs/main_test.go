@@ -13,6 +13,7 @@ func TestMain(m *testing.M) {
 		"kill":  runUntilKilled,
 		"full":  runOnFullDisk,
 		"story": tellStory,
+		"night": tellNight,
 	})
 	goleak.VerifyTestMain(m)
 }
