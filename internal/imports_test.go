@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"internal/daemon": {
 		"internal/api", "internal/metrics", "internal/jobs", "internal/rollout", "internal/runner", "internal/operation", "internal/artifact", "internal/config",
 		"internal/ledger", "internal/parse", "internal/report", "internal/command", "internal/check", "internal/hostkeys", "internal/hotfix", "internal/transfer", "internal/sel", "internal/bmc", "internal/dossier", "internal/sshsig", "internal/override", "internal/doctor", "internal/audit",
-		"internal/schedule", "internal/history", "internal/notify", "internal/cli/output",
+		"internal/schedule", "internal/history", "internal/notify", "internal/cli/output", "internal/capture", "internal/stream",
 		"internal/device/...", "internal/secret", "internal/fault",
 	},
 	"internal/metrics":    {"internal/jobs", "internal/ledger", "internal/device", "internal/fault"},
@@ -90,6 +90,7 @@ var allowed = map[string][]string{
 	"internal/pcap/xff":      {"internal/pcap", "internal/pcap/flow"},
 	"internal/pcap/merge":    {"internal/pcap"},
 	"internal/pcap/replay":   {"internal/pcap", "internal/pcap/layers"},
+	"internal/pcap/ipfix":    {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/rewrite":  {"internal/pcap", "internal/pcap/layers"},
 
 	"internal/stream": {"internal/fault"},
