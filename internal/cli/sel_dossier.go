@@ -37,9 +37,9 @@ func (a *app) selDossierCommand() *cobra.Command {
 		Use:   "dossier DEVICE...",
 		Short: "gather what is known of a device into one signed archive",
 		Long: `Gathers, within five minutes, what is in reach after an error: the BMC's event
-log and sensors; from the device itself its software, RAID, file systems, capture
-state and logs; and what fleetd did with it. What cannot be had is named in the
-archive and as a warning, and is no failure: a dead probe still has a BMC.
+log and sensors; from the device itself its software, RAID, file systems,
+capture state and logs; and what fleetd did with it. What cannot be had is named
+in the archive and as a warning and is no failure: a dead probe still has a BMC.
 
 The archive is a .tar.gz with a manifest of hashes and an SSH signature by
 fleetd's own key (dossier_key.pub in its state directory). "sel dossier verify"
@@ -132,15 +132,15 @@ func (a *app) selDossierVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify FILE",
 		Short: "check a dossier's signature and hashes, without fleetd",
-		Long: `Checks that the manifest of a dossier is what was signed, that every file is what
-the manifest says, and, with --key, that the signing key is one of yours. Nothing
-of the archive is written anywhere.
+		Long: `Checks that the manifest of a dossier is what was signed, that every file is
+what the manifest says, and, with --key, that the signing key is one of yours.
+Nothing of the archive is written anywhere.
 
-Without --key the fingerprint of the key is shown for you to compare: a signature
-proves nothing about who made it until then.
+Without --key the fingerprint of the key is shown for you to compare: a
+signature proves nothing about who made it until then.
 
-JSON: one object with file, device, created_at, signer, fingerprint, trusted (null
-without --key), problems and rows.
+JSON: one object with file, device, created_at, signer, fingerprint, trusted
+(null without --key), problems and rows.
 Keys of a row:
 name, source, request, state (complete, partial, failed, absent), reason, file,
 sha256, bytes, collected_at, seconds

@@ -29,8 +29,6 @@ func resultAnswer(res api.Results) (answer, error) {
 		if err := commandAnswer(&ans, res); err != nil {
 			return ans, err
 		}
-	case "capture":
-		ans.view = liveView()
 	case "check":
 		ans.view = checkView()
 	case "hostkeys":
