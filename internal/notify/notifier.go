@@ -243,8 +243,11 @@ func (n *Notifier) sendBatch(ctx context.Context, r *receiver, due []entry) (wai
 	}
 	failed := *batch[taken].entry
 	alone := fault.Is(err, fault.Refused)
-	pause := backoff(failed.Attempts)
-	if perr := n.postpone(ctx, failed, n.now().Add(pause), err); perr != nil {
+	var until time.Time // at once, in its order, once the receiver is tried again
+	if alone {
+		until = n.now().Add(backoff(failed.Attempts))
+	}
+	if perr := n.postpone(ctx, failed, until, err); perr != nil {
 		return n.trouble(ctx, r, perr), false
 	}
 	if alone {

@@ -180,10 +180,11 @@ func (n *Notifier) done(ctx context.Context, entries []entry) error {
 	})
 }
 
-// postpone remembers that an entry was not taken, and when to try it again.
+// postpone remembers that an entry was not taken, and when to try it again; the zero
+// time is in its order.
 func (n *Notifier) postpone(ctx context.Context, e entry, until time.Time, cause error) error {
 	e.Attempts++
-	e.NextTry, e.LastError = until.UTC(), line(cause.Error())
+	e.NextTry, e.LastError = until, line(cause.Error())
 	data, err := json.Marshal(e)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "keep a message", err)
