@@ -213,13 +213,21 @@ func printHotfixPlan(w io.Writer, wide bool, screen output.Screen, rows []hotfix
 	}
 	var b strings.Builder
 	line := func(hang, text string) { b.WriteString(output.Wrap(output.Clean(text), screen.Width, hang) + "\n") }
+	var first []hotfixStep // what was spelt out already
 	for _, g := range samePlans(rows) {
 		r := g[0]
 		if len(r.Steps) == 0 {
 			continue
 		}
-		fmt.Fprintf(&b, "\n%s\n", screen.Emphasis("What would be done on "+output.Clean(deviceNames(g))))
-		for _, s := range r.Steps {
+		fmt.Fprintf(&b, "\n%s\n", screen.Emphasis(output.Wrap(output.Clean("What would be done on "+deviceNames(g)), screen.Width, "  ")))
+		steps := r.Steps
+		if first == nil {
+			first = steps
+		} else if other := slices.DeleteFunc(slices.Clone(steps), func(s hotfixStep) bool { return slices.Contains(first, s) }); len(other) < len(steps) {
+			line("  ", "  the same, but for:")
+			steps = other
+		}
+		for _, s := range steps {
 			command := s.Command
 			if command == "" {
 				command = "(waits)"

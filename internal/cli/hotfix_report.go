@@ -162,8 +162,13 @@ func changeRows(ctx context.Context, f fleet, res api.Results) ([]changeRow, err
 				continue
 			}
 			r.Artifacts = append(r.Artifacts, a)
-			if strings.HasSuffix(a.Name, ".diff") {
+			switch {
+			case strings.HasSuffix(a.Name, ".diff"):
 				if r.Diff, err = smallText(ctx, f, a); err != nil {
+					return nil, err
+				}
+			case strings.HasSuffix(a.Name, "_hotfix.json") && results[t.Device] == nil:
+				if err := r.recall(ctx, f, a); err != nil {
 					return nil, err
 				}
 			}
@@ -171,6 +176,21 @@ func changeRows(ctx context.Context, f fleet, res api.Results) ([]changeRow, err
 		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+// recall fills in what was kept of a device that has no row: the newest record wins.
+func (r *changeRow) recall(ctx context.Context, f fleet, a api.Artifact) error {
+	text, err := smallText(ctx, f, a)
+	if err != nil || text == nil {
+		return err
+	}
+	now := *r
+	if err := json.Unmarshal([]byte(*text), r); err != nil {
+		*r = now // cut, or not ours
+		return nil
+	}
+	r.Device, r.State, r.Diff, r.Artifacts = now.Device, now.State, now.Diff, now.Artifacts
+	return nil
 }
 
 // maxDiff bounds what of a difference is put into a record, in bytes.

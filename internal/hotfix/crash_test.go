@@ -9,7 +9,7 @@ import (
 	"capfleet/internal/jobs"
 )
 
-// fleetd dies before and behind each durable write of an apply. However often and
+// fleetd dies at each durable write of an apply, before or behind it in turn. However often and
 // wherever that is, the device is installed once and reloaded once, and a device
 // that is left in maintenance mode is named with what to do.
 func TestKilledAtEachWrite(t *testing.T) {
@@ -24,9 +24,9 @@ func TestKilledAtEachWrite(t *testing.T) {
 		t.Fatalf("an apply has %d writes", writes)
 	}
 	probes := whole.probes()
-	next := make(chan int, 2*writes)
-	for i := range 2 * writes {
-		next <- i
+	next := make(chan int, writes)
+	for i := range writes {
+		next <- i + 1
 	}
 	close(next)
 	for worker := range 2 {
@@ -38,7 +38,7 @@ func TestKilledAtEachWrite(t *testing.T) {
 				if used == len(probes) {
 					r, used = newRig(t, times), 0
 				}
-				killed(t, r, probes[used], 1+i/2, i%2 == 1)
+				killed(t, r, probes[used], i, i%2 == 1)
 				used++
 			}
 		})

@@ -1,7 +1,9 @@
 package hotfix
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -136,25 +138,54 @@ func (c *change) held(s operation.Step) operation.Step {
 		}
 		seen, err := observe(ctx, env)
 		if seen.Verdict == operation.Inconclusive {
+			if kerr := c.keepRecord(ctx, env, c.attentionRow(env, seen.Detail)); kerr != nil {
+				return operation.Observation{}, kerr
+			}
 			seen.Detail += c.outOfUse(env)
 		}
-		return seen, c.loud(env, err)
+		return seen, c.loud(ctx, env, err)
 	}
 	if act != nil {
-		s.Act = func(ctx context.Context, env operation.Env) error { return c.loud(env, act(ctx, env)) }
+		s.Act = func(ctx context.Context, env operation.Env) error { return c.loud(ctx, env, act(ctx, env)) }
 	}
 	return s
 }
 
+// attentionRow is what is known of a device that a person has to look at.
+func (c *change) attentionRow(env operation.Env, detail string) applyRow {
+	row := applyRow{Device: c.dev.Name, Action: Apply, Result: "attention", Names: c.spec.Names, SHA256: c.spec.File, Size: c.spec.Size,
+		VersionBefore: text(c.before.Version), ListedBefore: text(c.before.Listed), Before: c.before.Snapshot,
+		Proofs: c.last, Differences: []Difference{}, Detail: detail}
+	if row.Proofs == nil {
+		row.Proofs = []Proof{}
+	}
+	var o outageRecord
+	if ok, err := env.Recall(keyOutage, &o); err == nil && ok {
+		row.OutageFrom, row.OutageTo = &o.From, o.To
+	}
+	return row
+}
+
+// keepRecord keeps what is known of a device that has no row: rows are of devices
+// that are done.
+func (c *change) keepRecord(ctx context.Context, env operation.Env, row applyRow) error {
+	raw, err := json.MarshalIndent(row, "", "  ")
+	if err != nil {
+		return fault.Wrap(fault.Internal, "write the record of "+c.dev.Name, err)
+	}
+	_, err = env.Keep(ctx, c.dev, c.dev.Name+"_hotfix.json", "application/json", bytes.NewReader(append(raw, '\n')))
+	return err
+}
+
 // loud adds to an error what state the device is left in.
-func (c *change) loud(env operation.Env, err error) error {
+func (c *change) loud(ctx context.Context, env operation.Env, err error) error {
 	where := c.outOfUse(env)
 	if err == nil || where == "" || operation.IsSecured(err) {
 		return err
 	}
 	out := error(&fault.Error{Kind: fault.KindOf(err), Stage: fault.StageOf(err), Err: fmt.Errorf("%w%s", err, where)})
 	if operation.NeedsAttention(err) {
-		return operation.Attention(out)
+		return operation.Attention(errors.Join(out, c.keepRecord(ctx, env, c.attentionRow(env, err.Error()))))
 	}
 	return out
 }
@@ -172,6 +203,8 @@ type change struct {
 	// attempt or an earlier one. before is what is remembered of it.
 	begun  bool
 	before beforeRecord
+	// last are the proofs as they were seen last on the way back.
+	last []Proof
 }
 
 // Keys of what is remembered beside the acts.

@@ -40,18 +40,26 @@ func (c *change) observePostCheck(ctx context.Context, env operation.Env) (opera
 	}
 	row.Detail = "as before, but for what was asked for"
 	if m := matters(row.Differences); m != "" {
-		row.Detail = "not as before: " + m
+		row.Result, row.Detail = "attention", "not as before: "+m
 	}
 	if err := c.fill(ctx, env, l, &row); err != nil {
 		return failed(err)
 	}
-	env.Row(c.dev, row)
-
 	why, err := c.failure(env)
 	if err != nil {
 		return failed(err)
 	}
 	matter := matters(row.Differences)
+	if why == "" && matter == "" {
+		env.Row(c.dev, row)
+	} else {
+		if why != "" {
+			row.Result, row.Detail = "failed", why
+		}
+		if err := c.keepRecord(ctx, env, row); err != nil {
+			return failed(err)
+		}
+	}
 	switch {
 	case why != "" && matter != "":
 		return inconclusive("%s; it was brought out of maintenance mode and is not as before: %s (artifact %.12s has the whole difference)", why, matter, row.Diff)
@@ -60,9 +68,6 @@ func (c *change) observePostCheck(ctx context.Context, env operation.Env) (opera
 			Next: "it was brought out of maintenance mode by a reload and is back as it was before; see why, then retry the job"})
 	case matter != "":
 		return inconclusive("the hotfix is installed, and the device is not as before: %s (artifact %.12s has the whole difference)", matter, row.Diff)
-	}
-	if err := c.storeRecord(env, recordApplied); err != nil {
-		return failed(err)
 	}
 	return done("as before, but for what was asked for: %d commands compared", len(before.Items))
 }

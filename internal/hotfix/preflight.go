@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/operation"
 )
@@ -172,6 +173,11 @@ func (f *findings) ours(c *change) bool {
 	return f.recorded && f.record.Install == c.spec.Install && f.record.Installed == c.spec.Installed
 }
 
+// bootedSince reports whether the device shows that it has booted since a time.
+func (f *findings) bootedSince(t time.Time) bool {
+	return f.boot.Kind == device.ReadUptime && f.boot.At.Sub(t).Seconds() > f.boot.Uptime+f.boot.Grain
+}
+
 // judge decides from what was found: whether anything is missing, and what forbids
 // to go on.
 func (c *change) judge(f *findings) {
@@ -180,7 +186,7 @@ func (c *change) judge(f *findings) {
 	if f.listed.Answer == NotObservable && f.listed.Entry != "" && f.ours(c) && f.record.State != recordBegun {
 		there = true // the list names it, and it was the last thing that was put there
 	}
-	pending := f.ours(c) && f.record.State != recordApplied
+	pending := f.ours(c) && f.record.State != recordApplied && !(f.normal == Proven && f.bootedSince(f.record.At))
 	switch {
 	case there && f.normal != Disproven && !pending:
 		f.nothing = fmt.Sprintf("%s is installed", c.spec.Install)

@@ -147,6 +147,9 @@ func (c *change) observeReturn(ctx context.Context, env operation.Env) (operatio
 	var up time.Time // since when it is known to have rebooted
 	for {
 		proofs, wrong, err := c.back(ctx, env)
+		if err == nil {
+			c.last = inOrder(proofs)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return failed(err)
@@ -237,16 +240,31 @@ func (c *change) returned(ctx context.Context, env operation.Env, proofs map[str
 			return failed(err)
 		}
 	}
-	list := make([]Proof, 0, len(proofs))
-	var words []string
-	for _, name := range proofNames {
-		if p, ok := proofs[name]; ok {
-			list = append(list, p)
-			words = append(words, fmt.Sprintf("%s: %s", name, p.Detail))
-		}
+	list := inOrder(proofs)
+	words := make([]string, len(list))
+	for i, p := range list {
+		words[i] = fmt.Sprintf("%s: %s", p.Name, p.Detail)
 	}
 	if err := env.Remember(ctx, keyBack, list); err != nil {
 		return failed(err)
 	}
+	if why, err := c.failure(env); err != nil {
+		return failed(err)
+	} else if why == "" {
+		if err := c.storeRecord(env, recordApplied); err != nil {
+			return failed(err)
+		}
+	}
 	return done("%s", strings.Join(words, "; "))
+}
+
+// inOrder gives proofs in the order in which they are always named.
+func inOrder(proofs map[string]Proof) []Proof {
+	list := make([]Proof, 0, len(proofs))
+	for _, name := range proofNames {
+		if p, ok := proofs[name]; ok {
+			list = append(list, p)
+		}
+	}
+	return list
 }

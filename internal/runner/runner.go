@@ -93,6 +93,7 @@ func (r *Runner) Run(ctx context.Context, work jobs.Work, journal jobs.Journal) 
 	if _, err := env.Recall(keyActed, &t.acted); err != nil {
 		return t.failed(stagePrepare, err)
 	}
+	t.changes = slices.ContainsFunc(steps, func(s operation.Step) bool { return s.Act != nil })
 	steps = inPhase(steps, work.Phase)
 	last := lastHold(steps)
 	for i, step := range steps {

@@ -25,6 +25,9 @@ type task struct {
 	// acted is set once something was changed, so that the task is not "unchanged". It
 	// is remembered: an earlier attempt or phase is this job's doing, too.
 	acted bool
+	// changes is set where some step acts: what the others saw is kept, too. Of work
+	// that only reads, the rows tell.
+	changes bool
 	// held is set while a cancel is held back.
 	held bool
 }
@@ -59,6 +62,10 @@ func (t *task) step(ctx context.Context, s operation.Step) error {
 	if s.Act == nil {
 		if seen.Verdict == operation.Inconclusive {
 			return inconclusive(s, seen, false)
+		}
+		if t.changes && seen.Detail != "" {
+			// What a change was based on, and what it was proven by.
+			return t.journal.Note(ctx, s.Name, string(seen.Verdict)+": "+line(seen.Detail))
 		}
 		return nil
 	}
