@@ -245,7 +245,7 @@ func (s *schedule) decide(j *activeJob, now time.Time) {
 	}
 	made := r.plan.Decide(r.state, now)
 	r.dirty, r.next = false, made.Next
-	for _, b := range made.Begin {
+	for _, b := range slices.Backward(made.Begin) { // what is ready last is first in line
 		u := r.units[b.Unit]
 		r.state.Units[b.Unit].Status = rollout.Running
 		u.latest, u.revoked = b.Latest, false
@@ -267,6 +267,9 @@ func (s *schedule) decide(j *activeJob, now time.Time) {
 		s.tellUnit(r, h, true)
 		j.open--
 	}
+	if made.Stopped != "" {
+		s.stopPreparing(r)
+	}
 	if made.Pause {
 		r.state.Paused = true
 		j.gate.shut = true // until the ledger says so, and after
@@ -274,6 +277,21 @@ func (s *schedule) decide(j *activeJob, now time.Time) {
 	}
 	if j.open == 0 {
 		s.drop(j.id)
+	}
+}
+
+// stopPreparing has the units that are still prepared stop: they will not be begun.
+// When they have, the rules skip them like the others.
+func (s *schedule) stopPreparing(r *roll) {
+	for i, u := range r.units {
+		switch {
+		case r.state.Units[i].Status != rollout.Preparing:
+		case u.queued:
+			u.revoked, u.phase = true, PhaseChange
+			r.state.Units[i].Status, r.dirty = rollout.Held, true
+		default:
+			s.cuts = append(s.cuts, u)
+		}
 	}
 }
 
@@ -365,6 +383,9 @@ func (j *activeJob) endedInRollout(u *unit, how rollout.UnitState) {
 	r.state.Units[u.at] = how
 	r.dirty = true
 }
+
+// errStopped is the cause that a preparation sees when its rollout has stopped.
+var errStopped = fault.New(fault.Canceled, "the rollout has stopped")
 
 // approve lets a rollout begin that waits for it.
 func (s *schedule) approve(id number) {

@@ -500,3 +500,49 @@ func TestRolloutRefused(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
+
+// TestStopEndsPreparations: when a rollout stops, nobody waits for uploads that are
+// of no use any more; nor does a canceled job wait for what was prepared meanwhile.
+func TestStopEndsPreparations(t *testing.T) {
+	for name, cancel := range map[string]bool{"canary failed": false, "canceled": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				h := newHarness(t, runnertest.Func(func(ctx context.Context, w jobs.Work, _ jobs.Journal) jobs.Result {
+					switch {
+					case w.Phase == jobs.PhasePrepare && w.Unit != "d0000":
+						select {
+						case <-time.After(10 * time.Hour):
+						case <-ctx.Done():
+							if cancel && w.Unit == "d0001" {
+								return result(w, succeeds(`1`)) // it was just done
+							}
+							return result(w, jobs.TaskResult{State: jobs.Canceled})
+						}
+					case w.Phase == jobs.PhaseChange:
+						time.Sleep(time.Minute)
+						return result(w, fails(fault.Refused))
+					}
+					return result(w, succeeds(`1`))
+				}), func(o *jobs.Options) { o.Limits.Global = 3 }).start()
+				req := change(rollout.Policy{}, names(6)...)
+				for i := range req.Targets {
+					req.Targets[i].Prepares = true
+				}
+				job := h.submit(req)
+				want, state := "map[failed:1 skipped:5]", jobs.Failed
+				if cancel {
+					time.Sleep(30 * time.Second)
+					if _, err := h.Cancel(t.Context(), job.ID, "bob"); err != nil {
+						t.Fatal(err)
+					}
+					want, state = "map[canceled:5 failed:1]", jobs.Canceled
+				}
+				if got, s := h.finish(job.ID); s != state || fmt.Sprint(got.Counts) != want || time.Since(began) > time.Hour {
+					t.Errorf("%s %v after %v, want %s", s, got.Counts, time.Since(began), want)
+				}
+				h.stop()
+			})
+		})
+	}
+}

@@ -61,6 +61,10 @@ func (e *Engine) Run(ctx context.Context) error {
 		if !stopping {
 			e.handOut(work, s, &workers)
 			clerk.take(s)
+			for _, u := range s.cuts {
+				u.brake.cancel(errStopped)
+			}
+			s.cuts = nil
 			e.setTimer(timer, s)
 		}
 		select {

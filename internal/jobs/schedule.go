@@ -44,15 +44,18 @@ type schedule struct {
 	turn   []*activeJob // in the order in which they are asked next
 	due    dueHeap      // units that wait for a time
 	urgent []*unit      // that were begun before, first come first
+	preps  place        // units that are only prepared, and those that wait for others of them
 
 	out   map[string]int // units of rollouts that are out, by link
 	notes []note         // for the ledger
+	cuts  []*unit        // whose preparation is to be stopped
 }
 
 // place is a site or a device.
 type place struct {
 	used   int
 	silent int  // of them in the silent lane (sites only)
+	preps  int  // of them that are only prepared (sites only)
 	held   int  // for a gang that is to begin
 	change bool // one of them is a change (devices only)
 	parked []*unit
@@ -244,8 +247,17 @@ func (s *schedule) ready(u *unit) {
 	}
 	u.lane = s.laneOf(u)
 	u.job.ready++
-	u.queue().lanes[u.lane].push(u)
+	q := &u.queue().lanes[u.lane]
+	if u.job.roll != nil && u.phase != PhasePrepare {
+		q.returned = append(q.returned, u) // before those that are only prepared
+		return
+	}
+	q.push(u)
 }
+
+// forPreparing is how many places of a limit units may have that are only prepared:
+// an upload can take long, and what it is for must not wait for it.
+func forPreparing(limit int) int { return max(1, limit-max(1, limit/4)) }
 
 // queue is where a unit waits for its turn.
 func (u *unit) queue() *siteQueue {
@@ -353,9 +365,13 @@ func (s *schedule) nextOf(j *activeJob, l lane, now time.Time) *unit {
 
 // full gives the first place that has no room for a unit.
 func (s *schedule) full(u *unit) *place {
+	if u.phase == PhasePrepare && s.preps.used >= forPreparing(s.limits.Global) {
+		return &s.preps
+	}
 	for _, name := range u.places {
-		if s.siteFull(name, u.lane) {
-			return s.sites[name]
+		p := s.sites[name]
+		if s.siteFull(name, u.lane) || p != nil && u.phase == PhasePrepare && p.preps >= forPreparing(s.limits.PerSite) {
+			return p
 		}
 	}
 	for _, name := range u.devices {
@@ -393,9 +409,15 @@ func (s *schedule) take(u *unit) {
 		s.silent++
 		s.sinceSilent = 0
 	}
+	if u.phase == PhasePrepare {
+		s.preps.used++
+	}
 	for _, name := range u.places {
 		p := placeOf(s.sites, name)
 		p.used++
+		if u.phase == PhasePrepare {
+			p.preps++
+		}
 		if u.lane == silentLane {
 			p.silent++
 		}
@@ -415,9 +437,16 @@ func (s *schedule) free(u *unit) {
 	if u.lane == silentLane {
 		s.silent--
 	}
+	if u.phase == PhasePrepare {
+		s.preps.used--
+		s.unparkSome(&s.preps, unparkedAtOnce)
+	}
 	for _, name := range u.places {
 		p := s.sites[name]
 		p.used--
+		if u.phase == PhasePrepare {
+			p.preps--
+		}
 		if u.lane == silentLane {
 			p.silent--
 		}
@@ -435,13 +464,22 @@ func (s *schedule) free(u *unit) {
 
 // unpark returns units to the front of their queues, in the order in which they
 // came.
-func (s *schedule) unpark(p *place) {
-	for _, u := range slices.Backward(p.parked) {
+func (s *schedule) unpark(p *place) { s.unparkSome(p, len(p.parked)) }
+
+// unparkedAtOnce bounds the units that one place brings back of those, perhaps
+// thousands, that wait for it; what these do not take is offered when they end.
+const unparkedAtOnce = 64
+
+func (s *schedule) unparkSome(p *place, most int) {
+	n := min(most, len(p.parked))
+	for _, u := range slices.Backward(p.parked[:n]) {
 		u.lane = s.laneOf(u)
 		q := &u.queue().lanes[u.lane]
 		q.returned = append(q.returned, u)
 	}
-	p.parked = nil
+	if p.parked = p.parked[n:]; len(p.parked) == 0 {
+		p.parked = nil
+	}
 }
 
 // outcome is how the work on a unit ended for the schedule.
@@ -565,6 +603,8 @@ func (s *schedule) drop(id number) {
 		}
 	}
 	s.urgent = slices.DeleteFunc(s.urgent, func(u *unit) bool { return u.job == j })
+	s.preps.parked = slices.DeleteFunc(s.preps.parked, func(u *unit) bool { return u.job == j })
+	s.unpark(&s.preps) // those that were brought back may have been of this job
 	s.turn = slices.DeleteFunc(s.turn, func(other *activeJob) bool { return other == j })
 	s.due = slices.DeleteFunc(s.due, func(u *unit) bool { return u.job == j })
 	heap.Init(&s.due)

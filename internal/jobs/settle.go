@@ -100,7 +100,8 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 				t.Reason = end.Failure.Message
 			}
 			to, by := end.State, Worker
-			if cl.phase == PhasePrepare && !(end.mayPass() && (canceled || stopping || again)) {
+			cutShort := end.mayPass() && (stopping || again && !cl.cut)
+			if cl.phase == PhasePrepare && !canceled && !cutShort {
 				how.prepared = true
 				if err := c.prepared(cl, t, end); err != nil {
 					return err
@@ -111,10 +112,13 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 				continue
 			}
 			switch {
-			case !end.mayPass():
-			case canceled && !t.Held:
+			case canceled && cl.phase == PhasePrepare, canceled && end.mayPass() && !t.Held:
 				to, t.Reason = Canceled, canceledBy(c.job.CanceledBy)
-				t.Failure = &Failure{Device: t.Device, Stage: end.Failure.Stage, Kind: fault.Canceled, Message: t.Reason}
+				t.Failure = &Failure{Device: t.Device, Stage: t.Step, Kind: fault.Canceled, Message: t.Reason}
+				if end.Failure != nil {
+					t.Failure.Stage = end.Failure.Stage
+				}
+			case !end.mayPass():
 			case stopping:
 				to, by, t.Reason, t.Failure = Pending, Scheduler, "fleetd stopped while it ran", nil
 				t.Attempt--
@@ -151,7 +155,7 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 func (c *change) prepared(cl *claim, t *taskRecord, end ending) error {
 	t.Prepared, t.Attempt, t.Rows = true, t.Base, 0 // the change has attempts of its own
 	t.Failure, t.Reason = nil, "prepared; waits for its turn"
-	if end.Failure != nil {
+	if end.Failure != nil && !cl.cut {
 		t.Reason = "its preparation failed and is made good in its turn: " + end.Failure.Message
 		t.Warnings = merge(t.Warnings, []string{clip("preparation failed: " + end.Failure.Message)})
 		if err := c.note(Entry{Kind: EntryNote, Unit: t.Unit, Step: t.Step, Attempt: t.Attempt, Fence: t.Fence,

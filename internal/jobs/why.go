@@ -84,6 +84,7 @@ func (s *schedule) why(id number) map[string]string {
 			say(p.parked...)
 		}
 	}
+	say(s.preps.parked...)
 	say(s.urgent...)
 	say(s.gangs...)
 	if s.held != nil {
@@ -109,10 +110,15 @@ func (s *schedule) whyNot(u *unit) string {
 	case u.lane == silentLane && s.silent >= share(s.limits.Global):
 		return fmt.Sprintf("all %d places for devices that did not answer last time are taken", share(s.limits.Global))
 	}
+	if u.phase == PhasePrepare && s.preps.used >= forPreparing(s.limits.Global) {
+		return fmt.Sprintf("all %d places for preparations are taken", forPreparing(s.limits.Global))
+	}
 	for _, name := range u.places {
 		p := s.sites[name]
 		switch {
 		case p == nil:
+		case u.phase == PhasePrepare && p.preps >= forPreparing(s.limits.PerSite):
+			return fmt.Sprintf("all %d places of site %s for preparations are taken", forPreparing(s.limits.PerSite), name)
 		case p.used+p.held >= s.limits.PerSite:
 			return fmt.Sprintf("all %d places of site %s are taken", s.limits.PerSite, name)
 		case u.lane == silentLane && p.silent >= share(s.limits.PerSite):

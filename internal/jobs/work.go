@@ -42,7 +42,8 @@ type claim struct {
 	together bool
 	held     bool // from an earlier attempt
 	phase    Phase
-	retries  int // by an operator
+	cut      bool // its preparation was stopped, being of no use any more
+	retries  int  // by an operator
 	beside   bool
 	loaded   loaded
 }
@@ -90,6 +91,7 @@ func (e *Engine) carryOut(ctx, unitCtx context.Context, u *unit, claim *claim, m
 	part.leave(result)
 	finished := finish(claim, result)
 	for pause := storePause; ; pause = min(2*pause, storePauseMax) {
+		claim.cut = context.Cause(unitCtx) == errStopped //nolint:errorlint // it is the one value
 		how, err := e.settle(context.WithoutCancel(ctx), claim, finished, ctx.Err() != nil)
 		switch {
 		case err == nil:

@@ -48,6 +48,9 @@ type Decision struct {
 	Skip  []Hold
 	// Pause asks for the pause after the canary.
 	Pause bool
+	// Stopped says why nothing is begun any more, "" for a rollout that goes on. What is
+	// still being prepared is not needed then.
+	Stopped string
 	// Next is when to ask again at the latest; zero is when something changes.
 	Next time.Time
 }
@@ -107,6 +110,7 @@ type openKey struct {
 func (d *decider) decide() Decision {
 	d.count()
 	stop := d.stop()
+	d.made.Stopped = stop
 	for i, u := range d.state.Units {
 		if u.Status != Held {
 			continue
