@@ -142,6 +142,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 		a.commandCommand(),
 		a.jobCommand(),
 		a.scheduleCommand(),
+		a.notifyCommand(),
 		a.auditCommand(),
 		a.deviceCommand(),
 		a.artifactCommand(),

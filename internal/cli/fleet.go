@@ -35,6 +35,8 @@ type fleet interface {
 	doctorFleet
 	auditFleet
 	scheduleFleet
+	notifyFleet
+	historyFleet
 }
 
 var _ fleet = (*client.Client)(nil)

@@ -48,6 +48,7 @@ none. Tables and CSV give sizes in GB (10^9 bytes), JSON in bytes.`,
 	} {
 		cmd.AddCommand(a.reportOneCommand(doc))
 	}
+	cmd.AddCommand(a.reportCapacityCommand())
 	return cmd
 }
 

@@ -63,6 +63,9 @@ What changes devices runs only once another user has approved the schedule
 	fl.StringVar(&opts.req.Missed, "missed", "run", "`policy` for runs that were missed: run or report")
 	fl.DurationVar(&opts.jitter, "jitter", 0, "put each start off by up to this `time`, to spread load")
 	fl.StringSliceVar(&opts.req.Deliver, "deliver", nil, "`receivers` of each run's result (see notify list)")
+	_ = cmd.RegisterFlagCompletionFunc("deliver", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return a.completeReceivers(cmd, nil, typed)
+	})
 	_ = cmd.MarkFlagRequired("cron")
 	for name, values := range map[string][]string{"overlap": {"skip", "queue", "allow"}, "missed": {"run", "report"}} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))

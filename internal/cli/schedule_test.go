@@ -117,4 +117,6 @@ func (f *fakeFleet) TestReceiver(_ context.Context, name string) (api.Notificati
 	return api.Notification{ID: "test-1", Receiver: name, Summary: "a test"}, f.down
 }
 
-func (f *fakeFleet) History(context.Context, string, int) ([]api.HistorySeries, error) { return nil, f.down }
+func (f *fakeFleet) History(context.Context, string, int) ([]api.HistorySeries, error) {
+	return nil, f.down
+}

@@ -29,6 +29,8 @@ func resultAnswer(res api.Results) (answer, error) {
 		if err := commandAnswer(&ans, res); err != nil {
 			return ans, err
 		}
+	case "capacity":
+		ans.view = output.ReportView("capacity")
 	case "check":
 		ans.view = checkView()
 	case "hostkeys":

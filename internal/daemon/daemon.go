@@ -69,6 +69,7 @@ type Daemon struct {
 	schedules  *schedule.Scheduler
 	notify     *notify.Notifier
 	history    *history.Store
+	handled    mark // of the events that history and notifications are made of
 	artifacts  *artifact.Store
 	ledger     *ledger.DB
 	overrides  *override.Store
@@ -184,7 +185,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	d.done("secrets", func() error { secrets.Close(); return nil })
 	d.history = history.New(db, d.opts.Upkeep.HistoryAge)
 	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets, d.artifacts, d.dossiers(secrets))
-	ops = append(ops, history.NewOperation(d.history))
+	ops = append(ops, history.NewOperation(d.history, d.caughtUp))
 	d.operations = map[string]operation.Operation{}
 	for _, op := range ops {
 		d.operations[op.Name()] = op

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"capfleet/internal/fault"
@@ -38,6 +39,62 @@ const (
 	deriveAgain = 5 * time.Second
 )
 
+// mark is how far events have been handled. The zero mark is at the beginning.
+type mark struct {
+	mu      sync.Mutex
+	seq     uint64
+	changed chan struct{} // closed at the next move; nil while nobody waits
+}
+
+func (m *mark) move(seq uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seq = seq
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
+}
+
+// await returns once events up to a number have been handled.
+func (m *mark) await(ctx context.Context, seq uint64) error {
+	for {
+		m.mu.Lock()
+		if m.seq >= seq {
+			m.mu.Unlock()
+			return nil
+		}
+		if m.changed == nil {
+			m.changed = make(chan struct{})
+		}
+		changed := m.changed
+		m.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// catchUp bounds the wait for what is derived: a ledger that cannot be written is no
+// reason to show nothing.
+const catchUp = 10 * time.Second
+
+// caughtUp returns once everything that has happened by now is in what is derived.
+func (d *Daemon) caughtUp(ctx context.Context) error {
+	stats, err := d.engine.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	if d.handled.await(waiting, stats.LastEvent) != nil && ctx.Err() == nil {
+		d.log.Warn("the history is behind; what is shown may be old")
+	}
+	return ctx.Err()
+}
+
 // derive handles events until ctx ends.
 func (d *Daemon) derive(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -59,6 +116,7 @@ func (d *Daemon) deriveFrom(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.handled.move(handled)
 	ctx, cancel := context.WithCancel(ctx)
 	events := make(chan jobs.Event, deriveBatch)
 	failed := make(chan error, 1)
@@ -190,6 +248,7 @@ func (d *Daemon) handle(ctx context.Context, batch []jobs.Event, quiet uint64) e
 	if err != nil {
 		return err
 	}
+	d.handled.move(batch[len(batch)-1].Seq)
 	if len(effects) > 0 {
 		d.notify.Wake()
 	}

@@ -125,6 +125,9 @@ func (s service) History(ctx context.Context, name string, since time.Time) ([]a
 	if _, err := s.d.inventory.Load().Device(name); err != nil {
 		return nil, err
 	}
+	if err := s.d.caughtUp(ctx); err != nil {
+		return nil, err
+	}
 	var rows []api.HistorySeries
 	for _, kind := range []history.Kind{history.Ring, history.Filesystem} {
 		all, err := s.d.history.All(ctx, kind, name)

@@ -75,13 +75,19 @@ type Row struct {
 	CollectedAt *time.Time `json:"collected_at"` // of the last report
 }
 
-type capacity struct{ store *Store }
+type capacity struct {
+	store *Store
+	ready func(context.Context) error
+}
 
 var _ operation.Operation = capacity{}
 
 // NewOperation gives the operation "capacity", which tells what the history of the
-// selected devices leads to. No device is contacted: what reports said is enough.
-func NewOperation(store *Store) operation.Operation { return capacity{store} }
+// selected devices leads to. No device is contacted: what reports said is enough. It
+// waits for ready, which returns once the reports that have ended are in the history.
+func NewOperation(store *Store, ready func(context.Context) error) operation.Operation {
+	return capacity{store, ready}
+}
 
 // Name implements operation.Operation.
 func (capacity) Name() string { return Name }
@@ -121,6 +127,9 @@ func (c capacity) Steps(raw json.RawMessage, unit operation.Unit) ([]operation.S
 		return nil, err
 	}
 	observe := func(ctx context.Context, env operation.Env) (operation.Observation, error) {
+		if err := c.ready(ctx); err != nil {
+			return operation.Observation{}, err
+		}
 		n := 0
 		for _, dev := range unit.Devices {
 			rows, err := c.store.Rows(ctx, dev.Name, spec)
