@@ -46,7 +46,7 @@ func (s *Server) routes() []route {
 		handle(s, "GET", "/v1/artifacts", "list-artifacts", "Kept files, of one job or all", s.artifacts),
 		handle(s, "GET", "/v1/artifacts/{sha256}", "get-artifact", "The content of a kept file", s.artifact,
 			body[[]byte]("application/octet-stream")),
-	}, slices.Concat(s.pauseRoutes(), s.rolloutRoutes(), s.auditRoutes(), s.artifactRoutes(), s.templateRoutes(), s.doctorRoutes(), s.scheduleRoutes(), s.notifyRoutes(), s.historyRoutes())...)
+	}, slices.Concat(s.pauseRoutes(), s.rolloutRoutes(), s.auditRoutes(), s.artifactRoutes(), s.templateRoutes(), s.doctorRoutes(), s.streamRoutes(), s.scheduleRoutes(), s.notifyRoutes(), s.historyRoutes())...)
 }
 
 // handle makes a route of a handler. An error of the handler becomes a Problem;

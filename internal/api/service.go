@@ -19,6 +19,7 @@ type Service interface {
 	AuditService
 	TemplateService
 	DoctorService
+	StreamService
 	ScheduleService
 	NotifyService
 	HistoryService

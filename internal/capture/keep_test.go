@@ -17,14 +17,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/capture/capturetest"
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // localConn runs commands by the shell of this machine, as sshd would.
 type localConn struct {

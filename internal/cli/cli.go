@@ -140,6 +140,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 		a.hotfixCommand(),
 		a.selCommand(),
 		a.commandCommand(),
+		a.captureCommand(),
 		a.jobCommand(),
 		a.scheduleCommand(),
 		a.notifyCommand(),

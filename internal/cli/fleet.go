@@ -34,6 +34,7 @@ type fleet interface {
 	templateFleet
 	doctorFleet
 	auditFleet
+	streamFleet
 	scheduleFleet
 	notifyFleet
 	historyFleet

@@ -31,6 +31,8 @@ func resultAnswer(res api.Results) (answer, error) {
 		}
 	case "capacity":
 		ans.view = output.ReportView("capacity")
+	case "capture":
+		ans.view = liveView()
 	case "check":
 		ans.view = checkView()
 	case "hostkeys":

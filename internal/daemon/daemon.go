@@ -40,6 +40,7 @@ import (
 	"capfleet/internal/runner"
 	"capfleet/internal/schedule"
 	"capfleet/internal/secret"
+	"capfleet/internal/stream"
 )
 
 // stopTimeout is how long running work is given to leave its devices safe when
@@ -73,6 +74,7 @@ type Daemon struct {
 	artifacts  *artifact.Store
 	ledger     *ledger.DB
 	overrides  *override.Store
+	streams    stream.Hub // live captures and their readers
 	dialer     *sshconn.Dialer
 
 	closing sync.Mutex
@@ -184,7 +186,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	secrets := &secret.Resolver{}
 	d.done("secrets", func() error { secrets.Close(); return nil })
 	d.history = history.New(db, d.opts.Upkeep.HistoryAge)
-	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets, d.artifacts, d.dossiers(secrets))
+	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets, d.artifacts, &d.streams, d.dossiers(secrets))
 	ops = append(ops, history.NewOperation(d.history, d.caughtUp))
 	d.operations = map[string]operation.Operation{}
 	for _, op := range ops {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"capfleet/internal/artifact"
+	"capfleet/internal/capture"
 	"capfleet/internal/check"
 	"capfleet/internal/command"
 	"capfleet/internal/device"
@@ -19,6 +20,7 @@ import (
 	"capfleet/internal/report"
 	"capfleet/internal/secret"
 	"capfleet/internal/sel"
+	"capfleet/internal/stream"
 	"capfleet/internal/transfer"
 )
 
@@ -40,12 +42,13 @@ func platforms(overrides string) ([]device.Driver, error) {
 }
 
 // operations is the list of kinds of work. A new operation is one line here.
-func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(string) (*device.Definition, bool), secrets *secret.Resolver, artifacts *artifact.Store, dossiers sel.GatherOptions) []operation.Operation {
+func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(string) (*device.Definition, bool), secrets *secret.Resolver, artifacts *artifact.Store, hub *stream.Hub, dossiers sel.GatherOptions) []operation.Operation {
 	return []operation.Operation{
 		report.New(lib),
 		command.New(definition),
 		check.New(),
 		hostkeys.New(dialer, dialer),
+		capture.New(hub),
 		sel.New(sel.Options{Secrets: secrets}),
 		sel.NewCertificates(),
 		sel.NewDossier(dossiers),
