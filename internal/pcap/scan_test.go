@@ -59,7 +59,7 @@ func (n *witness) Take(w *pcap.Window, sifted any) {
 	var p pcap.Packet
 	for _, run := range w.Runs() {
 		for _, at := range run {
-			w.Packet(index, at, &p)
+			w.Packet(index, at, nil, &p)
 			if sizes := sifted.([]int); n.taking == nil && (sizes[index] != len(p.Data) || p.Length != w.Length(at) || p.Time != w.Time(at)) {
 				panic("the window contradicts its packet")
 			}

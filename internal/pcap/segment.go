@@ -41,6 +41,7 @@ type Window struct {
 	whole   bool              // every record up to end is good
 	number  uint64            // of packets before the first
 	bytes   []byte            // of the packet that Packet gave last
+	touched byte              // keeps what is read ahead from being left out
 	// The packet that Packet is giving.
 	index uint64
 	place int64
@@ -69,6 +70,12 @@ func (w *Window) Frame(at uint32) []byte {
 	from := int(at) + w.header
 	// Not beyond the window, should the file be written to meanwhile.
 	return w.data[from:min(len(w.data), from+int(w.captured(int(at))))]
+}
+
+// Record gives a packet's record with its header, for Sift to copy.
+func (w *Window) Record(at uint32) []byte {
+	from := int(at)
+	return w.data[from:min(len(w.data), from+w.header+int(w.captured(from)))]
 }
 
 // Length gives the packet's length on the wire.
@@ -214,6 +221,9 @@ func (w *Window) interleave(at, until *[cursors]int, n int) (ok [cursors]bool) {
 	return ok
 }
 
+// ahead is where in a record the walk looks a second time.
+const ahead = 80
+
 // abreast takes as many steps as all cursors can, and gives how many. It is written
 // out so that a step is a few instructions, and the processor waits for the memory
 // of all at once.
@@ -225,6 +235,7 @@ func (w *Window) abreast(at, until *[cursors]int) (steps int) {
 	last := len(data) - w.header - int(limit) // a record that begins here is within the data
 	ua, ub, uc, ud := min(until[0], last), min(until[1], last), min(until[2], last), min(until[3], last)
 	header := w.header
+	touched := byte(0)
 	for ; steps < least; steps++ {
 		if a >= ua || b >= ub || c >= uc || d >= ud {
 			break
@@ -234,10 +245,13 @@ func (w *Window) abreast(at, until *[cursors]int) (steps int) {
 		if la > limit || lb > limit || lc > limit || ld > limit {
 			break
 		}
+		// The packets' headers are in the next line of the cache: it may come now.
+		touched ^= data[a+ahead] ^ data[b+ahead] ^ data[c+ahead] ^ data[d+ahead]
 		sa[steps], sb[steps], sc[steps], sd[steps] = uint32(a), uint32(b), uint32(c), uint32(d) //nolint:gosec // within a window
 		a, b, c, d = a+header+int(la), b+header+int(lb), c+header+int(lc), d+header+int(ld)
 	}
 	at[0], at[1], at[2], at[3] = a, b, c, d
+	w.touched = touched
 	return steps
 }
 

@@ -66,7 +66,7 @@ type sieve struct {
 
 	mu     sync.Mutex
 	former []any     // results to use again
-	spare  []*Window // windows to use again
+	spare  []*Window // windows to use again, with what they still hold
 }
 
 // task is a window on its way.
@@ -101,6 +101,9 @@ func (s *sieve) run(ctx context.Context) (end int64, count uint64, err error) {
 			<-t.done
 			s.src.release(t.window)
 		}
+		for _, w := range s.spare {
+			s.src.release(w)
+		}
 	}()
 	end = s.begin
 	for next := s.begin / segmentSize; ; {
@@ -128,6 +131,7 @@ func (s *sieve) run(ctx context.Context) (end int64, count uint64, err error) {
 func (s *sieve) prepare(t *task) {
 	t.first = -1
 	w := s.window()
+	s.src.release(w) // here, where it delays nobody
 	w.layout = s.layout
 	t.window = w
 	if err := s.src.load(w, t.index); err != nil {
@@ -197,7 +201,6 @@ func (w *Window) survive(there *bool) {
 func (s *sieve) finish(t *task, end *int64, count *uint64) (whole bool) {
 	w := t.window
 	defer func() {
-		s.src.release(w)
 		s.mu.Lock()
 		s.spare = append(s.spare, w)
 		if t.sifted != nil {
@@ -256,15 +259,19 @@ func (s *sieve) formerResult() any {
 }
 
 // Packet gives a packet by its index in the window and its place as Runs has it,
-// for Take. Its bytes are a copy that is valid until the next call. Take does not
-// come back from it when the file shrank meanwhile.
-func (w *Window) Packet(index int, at uint32, p *Packet) {
+// for Take. Record is what Window.Record gave to Sift, which copied it, or nil; then
+// the packet's bytes are a copy that is valid until the next call, and Take does not
+// come back when the file shrank meanwhile.
+func (w *Window) Packet(index int, at uint32, record []byte, p *Packet) {
 	w.index, w.place = uint64(index), int64(at) //nolint:gosec // an index
-	rec := w.dec.record(w.data[at:])
-	w.bytes = append(w.bytes[:0], w.Frame(at)...)
+	if len(record) == 0 {
+		w.bytes = append(w.bytes[:0], w.Record(at)...)
+		record = w.bytes
+	}
+	rec := w.dec.record(record)
 	*p = Packet{
 		Number: w.number + w.index + 1, Offset: w.base + int64(at), Time: rec.time, HasTime: true,
-		Link: w.dec.link, Length: rec.original, Data: w.bytes,
+		Link: w.dec.link, Length: rec.original, Data: record[w.header:],
 	}
 }
 

@@ -100,42 +100,63 @@ func begins(b []byte) bool {
 	return false
 }
 
-// mark is a packet of a window that may matter.
+// marks are the packets of a window that may matter.
+type marks struct {
+	list []mark
+	// copies has the records of the packets that matter always, one after the other: most of what
+	// Take needs, and made where the window is warm.
+	copies []byte
+}
+
+// mark is a packet that may matter.
 type mark struct {
 	hash  uint32
-	place uint32
+	place uint32 // of its record in the window
 	index uint32 // four times the index, and the matters
+	size  uint32 // of its copy, where there is one
 }
 
 // Sift marks the packets of a window that may matter.
 func (a *Audit) Sift(w *pcap.Window, former any) any {
-	marks, ok := former.(*[]mark)
+	m, ok := former.(*marks)
 	if !ok {
-		marks = new([]mark)
+		m = new(marks)
 	}
-	list := (*marks)[:0]
+	list, copies := m.list[:0], m.copies[:0]
 	link, index := w.Link(), uint32(0)
 	var s flow.Segment
 	for _, run := range w.Runs() {
 		for _, at := range run {
 			if flow.Peek(link, w.Frame(at), w.Length(at), &s) {
-				if m := matter(&s); m != never {
-					list = append(list, mark{s.Hash, at, index | uint32(m)})
+				switch m := matter(&s); m {
+				case never:
+				case always:
+					record := w.Record(at)
+					list = append(list, mark{s.Hash, at, index | uint32(m), uint32(len(record))}) //nolint:gosec // a packet
+					copies = append(copies, record...)
+				default:
+					list = append(list, mark{s.Hash, at, index | uint32(m), 0})
 				}
 			}
 			index += 4
 		}
 	}
-	*marks = list
-	return marks
+	m.list, m.copies = list, copies
+	return m
 }
 
 // Take takes the packets of a window that matter.
 func (a *Audit) Take(w *pcap.Window, sifted any) {
-	for _, m := range *sifted.(*[]mark) { //nolint:forcetypeassert // what Sift gave
-		if a.wants(matters(m.index&3), m.hash) {
-			w.Packet(int(m.index>>2), m.place, &a.packet)
-			a.Packet(&a.packet)
+	m := sifted.(*marks) //nolint:forcetypeassert // what Sift gave
+	copies := m.copies
+	for i := range m.list {
+		k := &m.list[i]
+		if !a.wants(matters(k.index&3), k.hash) {
+			continue
 		}
+		record := copies[:k.size]
+		copies = copies[k.size:]
+		w.Packet(int(k.index>>2), k.place, record, &a.packet)
+		a.Packet(&a.packet)
 	}
 }

@@ -199,14 +199,14 @@ func (c *connection) examine(who side, ack uint32, acks bool) {
 			}
 			return
 		}
-		if !tlshello.Possible(b) {
-			c.foreign(who)
-			return
-		}
 		if len(h.stream.data) < h.parse && !h.stream.cut {
 			return
 		}
 		m := message{Hello: tlshello.Parse(b), skipped: skipped, ack: ack, acks: acks}
+		if m.Kind == tlshello.None && !tlshello.Possible(b) {
+			c.foreign(who)
+			return
+		}
 		if !m.Complete {
 			if !h.stream.cut {
 				if h.parses++; h.parses > freeParses {

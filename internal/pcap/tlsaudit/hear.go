@@ -140,25 +140,21 @@ func (c *connection) settle(who side) {
 	}
 }
 
-// close takes a FIN or RST.
+// close takes a FIN or RST. After a FIN the rest of a stream may still come, where
+// packets are out of order.
 func (c *connection) close(s *segment) {
-	h := &c.halves[s.sender]
-	h.closed = true
-	if s.Flags&layers.RST == 0 && (!c.halves[s.sender.peer()].closed || c.waits()) {
+	c.halves[s.sender].closed = true
+	if s.Flags&layers.RST == 0 && (c.waits(s.sender) || c.watched && !c.halves[s.sender.peer()].closed || c.waits(s.sender.peer())) {
 		return
 	}
 	c.ended = true
 	c.finish()
 }
 
-// waits reports whether a part of a stream is still to come, though its end came.
-func (c *connection) waits() bool {
-	for i := range c.halves {
-		if h := &c.halves[i]; h.phase == awaiting && (len(h.stream.parts) > 0 || len(h.stream.data) > 0) {
-			return true
-		}
-	}
-	return false
+// waits reports whether a part of a stream is there and the rest still to come.
+func (c *connection) waits(who side) bool {
+	h := &c.halves[who]
+	return h.phase == awaiting && (len(h.stream.parts) > 0 || len(h.stream.data) > 0)
 }
 
 // finish gives what is known of the session, and ends both streams.

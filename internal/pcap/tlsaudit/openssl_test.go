@@ -89,15 +89,8 @@ func TestRealHandshakes(t *testing.T) {
 		"refused":        {server: []string{"-tls1_3"}, client: []string{"-tls1_2"}, want: summary{Offered: "tls1.2"}, alert: 70},
 		"refused tls1.0": {server: []string{"-tls1_2"}, client: []string{"-tls1"}, want: summary{Offered: "tls1.0"}, alert: 70},
 	}
-	// tcpdump sees all of loopback: of that, the servers' ports.
-	path := filepath.Join(dir, "lo.pcap")
-	tcpdump, args := "tcpdump", []string{"-Z", "root"}
-	if os.Geteuid() != 0 {
-		tcpdump, args = "sudo", []string{"-n", "tcpdump", "-Z", strconv.Itoa(os.Geteuid())}
-	}
-	args = append(args, "-i", "lo", "-U", "--immediate-mode", "-B", "16384", "-w", path, "tcp")
-	background(t, (*exec.Cmd).StderrPipe, regexp.MustCompile("listening on"), tcpdump, args...)
-	servers := map[uint16]string{}
+	servers, ports := map[uint16]string{}, map[string]uint16{}
+	var filter []string
 	for name, c := range cases {
 		args := append([]string{"s_server", "-accept", "127.0.0.1:0", "-key", key, "-cert", cert, "-cipher", "ALL:@SECLEVEL=0", "-naccept", "1"}, c.server...)
 		m := background(t, (*exec.Cmd).StdoutPipe, regexp.MustCompile(`^ACCEPT .*:(\d+)$`), "openssl", args...)
@@ -105,12 +98,22 @@ func TestRealHandshakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		servers[uint16(port)] = name
-		args = append([]string{"s_client", "-connect", fmt.Sprintf("127.0.0.1:%d", port), "-cipher", "ALL:@SECLEVEL=0"}, c.client...)
+		servers[uint16(port)], ports[name] = name, uint16(port)
+		filter = append(filter, "tcp port "+m[1])
+	}
+	path := filepath.Join(dir, "lo.pcap")
+	tcpdump, args := "tcpdump", []string{"-Z", "root"}
+	if os.Geteuid() != 0 {
+		tcpdump, args = "sudo", []string{"-n", "tcpdump", "-Z", strconv.Itoa(os.Geteuid())}
+	}
+	args = append(args, "-i", "lo", "-U", "--immediate-mode", "-w", path, strings.Join(filter, " or "))
+	background(t, (*exec.Cmd).StderrPipe, regexp.MustCompile("listening on"), tcpdump, args...)
+	for name, c := range cases {
+		args := append([]string{"s_client", "-connect", fmt.Sprintf("127.0.0.1:%d", ports[name]), "-cipher", "ALL:@SECLEVEL=0"}, c.client...)
 		if c.want.ServerName == "" {
 			args = append(args, "-noservername")
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		out, err := exec.CommandContext(ctx, "openssl", args...).CombinedOutput()
 		cancel()
 		if (err != nil) != (c.alert != 0) {
@@ -153,12 +156,12 @@ func waitFor(t *testing.T, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(time.Minute)
+	deadline := time.After(2 * time.Minute)
 	for !holds() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatal("it did not come to that within a minute")
+			t.Fatal("it did not come to that within two minutes")
 		}
 	}
 }

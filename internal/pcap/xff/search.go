@@ -134,7 +134,7 @@ func (s *Search) Sift(w *pcap.Window, former any) any {
 func (s *Search) Take(w *pcap.Window, sifted any) {
 	for _, m := range *sifted.(*[]mark) { //nolint:forcetypeassert // what Sift gave
 		if m.index&1 != 0 || s.open.Has(m.hash) {
-			w.Packet(int(m.index>>1), m.place, &s.packet)
+			w.Packet(int(m.index>>1), m.place, nil, &s.packet)
 			s.Packet(&s.packet)
 		}
 	}
