@@ -172,6 +172,7 @@ type Artifact struct {
 	Device    string    `json:"device"`
 	CreatedBy string    `json:"created_by" doc:"who added it; empty for what a job made"`
 	CreatedAt time.Time `json:"created_at"`
+	Secret    bool      `json:"secret" doc:"holds keys or passwords: a client hands it out only when told so"`
 }
 
 // ArtifactList is the body of GET /v1/artifacts.

@@ -23,7 +23,7 @@ import (
 // Meta is what is said about a file when it is kept.
 type Meta struct {
 	Name      string // as it came, possibly from a device; it is cleaned
-	MediaType string // "" or nonsense becomes application/octet-stream
+	MediaType string // "" or nonsense becomes application/octet-stream; see Secret
 	Job       string // "" for a file that an operator added
 	Device    string
 	CreatedBy string // who added it; "" for what a job made
@@ -39,6 +39,14 @@ type Artifact struct {
 	Device    string    `json:"device,omitempty"`
 	CreatedBy string    `json:"created_by,omitempty"` // of a file that an operator added
 	CreatedAt time.Time `json:"created_at"`           // UTC
+}
+
+// Secret reports whether the file holds keys or passwords: its media type has the
+// parameter secret=yes. Such a file is kept like any other, and handed out only to
+// who asks for it as a secret.
+func (a Artifact) Secret() bool {
+	_, params, err := mime.ParseMediaType(a.MediaType)
+	return err == nil && params["secret"] == "yes"
 }
 
 // Options of Open.

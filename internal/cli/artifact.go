@@ -37,7 +37,7 @@ func (a *app) artifactCommand() *cobra.Command {
 	return cmd
 }
 
-const artifactKeysHelp = `sha256, name, media_type, size, job, device, created_by, created_at`
+const artifactKeysHelp = `sha256, name, media_type, size, job, device, created_by, created_at, secret`
 
 func (a *app) artifactListCommand() *cobra.Command {
 	var out outputFlags

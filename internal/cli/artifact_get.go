@@ -15,6 +15,7 @@ import (
 
 func (a *app) artifactGetCommand() *cobra.Command {
 	var file string
+	var secret bool
 	cmd := &cobra.Command{
 		Use:   "get DIGEST",
 		Short: "write a kept file to stdout or to a file",
@@ -24,7 +25,9 @@ command fails, whatever was written to stdout before.
 
 ` + digestHelp + `
 
-To a terminal only text is written, with control characters made visible.
+To a terminal only text is written, with control characters made visible. A file
+that holds keys or passwords, such as the archive of a configuration, needs
+--secret; what --write makes of it is readable by its owner alone.
 
 ` + readExits(),
 		Example: `  fleetctl artifact get 52ea489b2093 > raw.txt
@@ -33,16 +36,28 @@ To a terminal only text is written, with control characters made visible.
 		ValidArgsFunction: a.completeArtifacts,
 	}
 	cmd.Flags().StringVarP(&file, "write", "w", "", "write to `file` instead of stdout; it is complete or not there")
-	cmd.RunE = a.with(func(ctx context.Context, f fleet, args []string) error { return a.getArtifact(ctx, f, args[0], file) })
+	cmd.Flags().BoolVar(&secret, "secret", false, "also a file that holds keys or passwords")
+	cmd.RunE = a.with(func(ctx context.Context, f fleet, args []string) error {
+		return a.handOutArtifact(ctx, f, args[0], file, secret)
+	})
 	return cmd
 }
 
+// getArtifact writes an artifact that is no secret.
 func (a *app) getArtifact(ctx context.Context, f fleet, digest, file string) error {
+	return a.handOutArtifact(ctx, f, digest, file, false)
+}
+
+func (a *app) handOutArtifact(ctx context.Context, f fleet, digest, file string, secret bool) error {
 	list, err := findArtifact(ctx, f, digest)
 	if err != nil {
 		return err
 	}
 	art := list[0]
+	if art.Secret && !secret {
+		return &fault.Error{Kind: fault.Denied, Act: "artifact " + shortDigest(art.SHA256) + " (" + art.Name + ") holds keys or passwords",
+			Next: "say --secret, and keep what you get to yourself"}
+	}
 	toTerminal := file == "" && a.streams.OutTerminal
 	if toTerminal && !strings.HasPrefix(art.MediaType, "text/") {
 		return &fault.Error{Kind: fault.Invalid, Act: "artifact " + shortDigest(art.SHA256) + " is " + art.MediaType + ", which is not for a terminal",
@@ -63,7 +78,11 @@ func (a *app) getArtifact(ctx context.Context, f fleet, digest, file string) err
 		_, err := io.Copy(a.streams.Out, in)
 		return transferError(ctx, "write the artifact", err)
 	}
-	if err := output.WriteFrom(file, in); err != nil {
+	write := output.WriteFrom
+	if art.Secret {
+		write = output.WriteSecret
+	}
+	if err := write(file, in); err != nil {
 		return transferError(ctx, "write "+file, err)
 	}
 	p.Close()

@@ -109,6 +109,28 @@ func TestArtifactList(t *testing.T) {
 	}
 }
 
+// A file with keys in it is handed out only to who says so, and then for nobody else
+// to read.
+func TestArtifactGetSecret(t *testing.T) {
+	f := artifactsFixture()
+	archive := kept("lon-ltm-01_before.ucs", "application/x-f5-ucs; secret=yes", "keys", "7")
+	archive.Secret = true
+	f.kept = append(f.kept, archive)
+	file := filepath.Join(t.TempDir(), "before.ucs")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got := session{fleet: f}.run(t.Context(), t, "artifact", "get", archive.SHA256, "--write", file)
+	if got.code != fault.ExitUsage || !strings.Contains(got.errOut, "holds keys or passwords") || !strings.Contains(got.errOut, "--secret") {
+		t.Errorf("without --secret: %+v", got)
+	}
+	got = session{fleet: f}.run(t.Context(), t, "artifact", "get", archive.SHA256, "--secret", "--write", file)
+	info, err := os.Stat(file)
+	if got.code != 0 || err != nil || info.Size() != 4 || info.Mode().Perm() != 0o600 {
+		t.Errorf("with it: %+v, %v, %v", got, info, err)
+	}
+}
+
 func TestArtifactGet(t *testing.T) {
 	text, pcap := artifactsFixture().kept[0], artifactsFixture().kept[1]
 	for name, c := range map[string]struct {

@@ -223,7 +223,8 @@ func (s service) Artifact(ctx context.Context, sha string) (io.ReadCloser, api.A
 }
 
 func artifactOut(a artifact.Artifact) api.Artifact {
-	return api.Artifact{SHA256: a.SHA256, Name: a.Name, MediaType: a.MediaType, Size: a.Size, Job: a.Job, Device: a.Device, CreatedBy: a.CreatedBy, CreatedAt: a.CreatedAt.UTC()}
+	return api.Artifact{SHA256: a.SHA256, Name: a.Name, MediaType: a.MediaType, Size: a.Size, Job: a.Job, Device: a.Device, CreatedBy: a.CreatedBy, CreatedAt: a.CreatedAt.UTC(),
+		Secret: a.Secret()}
 }
 
 func address(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

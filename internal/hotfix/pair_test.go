@@ -34,6 +34,22 @@ func TestPair(t *testing.T) {
 		}
 	}
 	r.happened(careful()...)
+	archives := 0
+	kept, err := r.artifacts.List(t.Context(), "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range kept {
+		if a.Secret() != strings.HasSuffix(a.Name, ".ucs") {
+			t.Errorf("%s is a secret: %v", a.Name, a.Secret())
+		}
+		if a.Secret() && a.Size > 0 {
+			archives++
+		}
+	}
+	if archives != 2 {
+		t.Errorf("%d archives of configurations were kept", archives)
+	}
 
 	want(t, r.applied(), jobs.Unchanged)
 	r.happened(careful()...)

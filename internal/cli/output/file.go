@@ -27,9 +27,20 @@ func WriteFrom(name string, r io.Reader) error {
 	})
 }
 
+// WriteSecret is WriteFrom into a file that its owner alone can read, whatever mode
+// it had.
+func WriteSecret(name string, r io.Reader) error {
+	return writeWith(name, true, func(w io.Writer) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
 // WriteWith is WriteFile of what fill writes. When fill fails nothing is written,
 // and the error is fill's own.
-func WriteWith(name string, fill func(io.Writer) error) error {
+func WriteWith(name string, fill func(io.Writer) error) error { return writeWith(name, false, fill) }
+
+func writeWith(name string, secret bool, fill func(io.Writer) error) error {
 	target, err := filepath.EvalSymlinks(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -43,12 +54,15 @@ func WriteWith(name string, fill func(io.Writer) error) error {
 	}
 	existed := err == nil
 	tmp := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+"."+rand.Text())
-	// The usual mode, less what the umask takes away.
-	file, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666) //nolint:gosec // results are no secrets; the umask decides
+	mode := os.FileMode(0o666) // the usual one, less what the umask takes away
+	if secret {
+		mode = 0o600
+	}
+	file, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
-	if existed {
+	if existed && !secret {
 		// Before there is anything to read in it.
 		err = file.Chmod(before.Mode().Perm())
 	}
