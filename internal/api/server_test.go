@@ -89,6 +89,13 @@ func TestEveryRoute(t *testing.T) {
 		"Resume": {
 			func(ctx context.Context) (any, error) { return c.Resume(ctx, "8") },
 			f.job, []any{"resume", "8", me.Username}},
+		"Approve": {
+			func(ctx context.Context) (any, error) { return c.Approve(ctx, "8") },
+			f.job, []any{"approve", "8", me.Username}},
+		"Plan": {
+			func(ctx context.Context) (any, error) { return c.Plan(ctx, req) },
+			api.Plan{Operation: req.Operation, Rows: []api.PlannedUnit{}, Warnings: []string{}, Refusals: []string{}},
+			[]any{"plan", me.Username, req}},
 		"Audit": {
 			func(ctx context.Context) (any, error) {
 				return c.Audit(ctx, api.AuditQuery{Before: 9, Limit: 5, By: "a b", Action: "job.submit", Job: "8", Device: "d"})
