@@ -90,6 +90,7 @@ var allowed = map[string][]string{
 	"internal/pcap/xff":      {"internal/pcap", "internal/pcap/flow"},
 	"internal/pcap/merge":    {"internal/pcap"},
 	"internal/pcap/replay":   {"internal/pcap", "internal/pcap/layers"},
+	"internal/pcap/f5":       {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/ipfix":    {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/rewrite":  {"internal/pcap", "internal/pcap/layers"},
 

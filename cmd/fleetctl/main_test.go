@@ -44,6 +44,12 @@ func TestScripts(t *testing.T) {
 			})
 			e.Setenv("FLEET_SERVER", env.Socket())
 			e.Setenv("FLEET_DIR", dir)
+			// Captures of the packages' own tests.
+			captures, err := filepath.Abs(filepath.Join("..", "..", "internal", "pcap"))
+			if err != nil {
+				return err
+			}
+			e.Setenv("PCAP", captures)
 			e.Setenv("NO_COLOR", "1")
 			// A process built with the race detector waits a second before it ends, for
 			// reports of others; each command here is a process.
