@@ -32,6 +32,7 @@ type options struct {
 	workers int
 	bin     string
 	serve   string
+	bmcs    int
 	turn    time.Duration
 }
 
@@ -60,7 +61,10 @@ func benches() []bench {
 		{"report", "the whole fleetctl report against a shell loop and xargs ssh", benchReport},
 		{"netmiko", "the whole fleetctl report against netmiko", benchNetmiko},
 		{"parse", "TextFSM against Python TextFSM", benchParse},
+		{"pcap", "captures against cat, rg, capinfos and tshark", benchCaptures},
 		{"upload", "a file to OpenSSH's sshd against its own sftp", benchUpload},
+		{"sel", "event logs of 100 BMCs against a loop over ipmitool", benchSEL},
+		{"large", "fleetd with 20,000 devices and a million finished tasks", benchLarge},
 		{"uploads", "the memory of 200 uploads at once", benchMemory},
 	}
 }
@@ -75,6 +79,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.IntVar(&o.workers, "workers", 64, "devices at once")
 	fs.StringVar(&o.bin, "bin", "bin", "directory with fleetd and fleetctl")
 	fs.StringVar(&o.serve, "serve", "", "run a simulated fleet in this directory until standard input ends (used by the program itself)")
+	fs.IntVar(&o.bmcs, "serve-bmcs", 0, "run this many BMCs until standard input ends (used by the program itself)")
 	fs.DurationVar(&o.turn, "turn", 0, "time that a simulated device takes for a turn, with -serve")
 	if err := fs.Parse(args); err != nil {
 		return 4
@@ -82,6 +87,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
+	if o.bmcs > 0 {
+		if err := serveBMCs(ctx, o.bmcs); err != nil {
+			fmt.Fprintln(stderr, "bench:", err)
+			return 1
+		}
+		return 0
+	}
 	if o.serve != "" {
 		if err := serve(ctx, o); err != nil {
 			fmt.Fprintln(stderr, "bench:", err)
@@ -129,7 +141,7 @@ func table(w io.Writer, results []result) {
 // paired measures ours and peer in turn, after one uncounted round of each, and
 // compares the medians of their ratios with a goal.
 func paired(ctx context.Context, log io.Writer, name string, rounds int, goal float64, ours, peer func(context.Context) (time.Duration, error)) (result, error) {
-	var a, b, ratios []float64
+	var both [][2]float64
 	for i := -1; i < rounds; i++ {
 		x, err := ours(ctx)
 		if err != nil {
@@ -144,15 +156,24 @@ func paired(ctx context.Context, log io.Writer, name string, rounds int, goal fl
 		}
 		fmt.Fprintf(log, "   %s: ours %v, peer %v\n", name, x.Round(time.Millisecond), y.Round(time.Millisecond))
 		if i >= 0 {
-			a, b, ratios = append(a, x.Seconds()), append(b, y.Seconds()), append(ratios, x.Seconds()/y.Seconds())
+			both = append(both, [2]float64{x.Seconds(), y.Seconds()})
 		}
+	}
+	return compare(name, both, goal), nil
+}
+
+// compare gives the line for seconds of ours and the peer's, measured in turn.
+func compare(name string, both [][2]float64, goal float64) result {
+	var a, b, ratios []float64
+	for _, s := range both {
+		a, b, ratios = append(a, s[0]), append(b, s[1]), append(ratios, s[0]/s[1])
 	}
 	m := median(ratios)
 	return result{
 		name: name, ours: fmt.Sprintf("%.3f s", median(a)), peer: fmt.Sprintf("%.3f s", median(b)),
 		ratio: m, spread: fmt.Sprintf("%.3f to %.3f", slices.Min(ratios), slices.Max(ratios)),
-		goal: fmt.Sprintf("at most %g", goal), ok: m <= goal,
-	}, nil
+		goal: fmt.Sprintf("at most %.3g", goal), ok: m <= goal,
+	}
 }
 
 func median(v []float64) float64 {

@@ -53,23 +53,26 @@ type tlsRow struct {
 
 // tlsClient sums the sessions of a client up.
 type tlsClient struct {
-	ClientIP   string `json:"client_ip"`
-	Sessions   uint64 `json:"sessions"`
-	Weak       uint64 `json:"weak_sessions"`
-	Refused    uint64 `json:"refused_sessions"`
-	Unknown    uint64 `json:"unknown_sessions"`
-	Lowest     string `json:"lowest_version,omitempty"`
-	Highest    string `json:"highest_offered,omitempty"`
-	low, high  tlshello.Version
-	hasLow     bool
-	hasHigh    bool
+	ClientIP   string            `json:"client_ip"`
+	Sessions   uint64            `json:"sessions"`
+	Weak       uint64            `json:"weak_sessions"`
+	Refused    uint64            `json:"refused_sessions"`
+	Unknown    uint64            `json:"unknown_sessions"`
+	Lowest     *string           `json:"lowest_version"`
+	Highest    *string           `json:"highest_offered"`
 	Negotiated map[string]uint64 `json:"negotiated"`
+}
+
+// tlsSession is a session and its capture.
+type tlsSession struct {
+	tlsaudit.Session
+	file string
 }
 
 // tlsDocument is the JSON of tls-audit.
 type tlsDocument struct {
 	Rows    []json.RawMessage `json:"rows"`
-	Clients []*tlsClient      `json:"clients"`
+	Clients []tlsClient       `json:"clients"`
 	Files   []captureRead     `json:"files"`
 	// LeftOut is how many sessions are not among the rows, for the limit.
 	LeftOut uint64 `json:"left_out"`
@@ -135,23 +138,6 @@ func weakVersions() []string {
 	return names
 }
 
-// tlsReport collects the sessions of all captures.
-type tlsReport struct {
-	weak    tlshello.Version
-	limit   int
-	stream  func(tlsRow) error // in place of keeping the rows
-	failed  error              // of stream
-	rows    []tlsRow
-	leftOut uint64
-	clients map[netip.Addr]*tlsClient
-	others  *tlsClient
-	weakAll uint64
-	unknown uint64
-}
-
-// maxTLSClients bounds the clients that are summed up one by one.
-const maxTLSClients = 100_000
-
 func (a *app) pcapTLSAudit(ctx context.Context, opts *tlsAuditOptions, files []string) error {
 	format, err := opts.format()
 	if err != nil {
@@ -167,33 +153,24 @@ func (a *app) pcapTLSAudit(ctx context.Context, opts *tlsAuditOptions, files []s
 	if opts.limit < 0 {
 		return &fault.Error{Kind: fault.Invalid, Act: "--limit is below 0"}
 	}
-	report := &tlsReport{weak: weak, limit: opts.limit, clients: map[netip.Addr]*tlsClient{}}
-	out := bufio.NewWriter(a.streams.Out)
-	if format == output.JSONL && opts.file == "" {
-		enc := json.NewEncoder(out)
-		report.stream = func(row tlsRow) error {
-			if err := enc.Encode(row); err != nil {
-				return err
-			}
-			return out.Flush()
-		}
-	}
+	report := &tlsReport{weak: weak, limit: opts.limit, clients: map[netip.Addr]*tlsTally{}}
+	flush := a.streamTLS(report, format == output.JSONL && opts.file == "", slices.Contains(files, "-"))
 	reads, failed := a.scanCaptures(ctx, files, func(name string) (pcap.Analysis, func()) {
-		first := len(report.rows)
-		audit := tlsaudit.New(func(s *tlsaudit.Session) { report.add(name, s) })
+		first := len(report.sessions)
+		audit := tlsaudit.New(func(s *tlsaudit.Session) { report.add(&tlsSession{*s, name}) })
 		return audit, func() {
 			audit.Close()
-			slices.SortStableFunc(report.rows[first:], func(x, y tlsRow) int { return cmp.Compare(x.Packet, y.Packet) })
+			slices.SortStableFunc(report.sessions[first:], func(x, y tlsSession) int { return cmp.Compare(x.Packet, y.Packet) })
 		}
 	})
 	if ctx.Err() != nil {
 		return failed
 	}
-	if report.failed != nil {
-		return fault.Wrap(fault.Internal, "print the result", report.failed)
+	if err := flush(); err != nil {
+		return fault.Wrap(fault.Internal, "print the result", err)
 	}
 	if report.stream == nil {
-		if err := a.printTLS(opts, report, reads); err != nil {
+		if err := a.printTLS(opts, format, report, reads); err != nil {
 			return err
 		}
 	}
@@ -201,25 +178,47 @@ func (a *app) pcapTLSAudit(ctx context.Context, opts *tlsAuditOptions, files []s
 	if failed != nil {
 		return failed
 	}
-	if opts.failOn == failOnWeak && report.weakAll > 0 {
+	if opts.failOn == failOnWeak && report.all.weak > 0 {
 		return statusOf(fault.ExitFound)
 	}
 	return nil
 }
 
-func (a *app) printTLS(opts *tlsAuditOptions, report *tlsReport, reads []captureRead) error {
-	rows, err := output.Rows(report.rows)
-	if err != nil {
-		return fault.Wrap(fault.Internal, "print the result", err)
+// streamTLS makes the report print sessions as they come, where it is asked to: of a
+// capture that is still made, at once. Flush gives the error of all that.
+func (a *app) streamTLS(report *tlsReport, stream, live bool) (flush func() error) {
+	if !stream {
+		return func() error { return nil }
 	}
-	clients := report.summary()
-	lines, err := output.Rows(clients)
-	if err != nil {
-		return fault.Wrap(fault.Internal, "print the result", err)
+	out := bufio.NewWriterSize(a.streams.Out, 64<<10)
+	enc := json.NewEncoder(out)
+	report.stream = func(s *tlsSession) error {
+		if err := enc.Encode(report.row(s)); err != nil || !live {
+			return err
+		}
+		return out.Flush()
 	}
-	return a.print(&opts.outputFlags, answer{
-		view: tlsView(), rows: rows, doc: tlsDocument{rows, clients, reads, report.leftOut},
-		people: func(w io.Writer, wide bool, screen output.Screen) error {
+	return func() error { return cmp.Or(report.failed, out.Flush()) }
+}
+
+func (a *app) printTLS(opts *tlsAuditOptions, format output.Format, report *tlsReport, reads []captureRead) error {
+	ans := answer{view: tlsView(), csv: report.writeCSV}
+	if format != output.CSV {
+		list := make([]tlsRow, 0, len(report.sessions))
+		for i := range report.sessions {
+			list = append(list, report.row(&report.sessions[i]))
+		}
+		rows, err := output.Rows(list)
+		if err != nil {
+			return fault.Wrap(fault.Internal, "print the result", err)
+		}
+		clients := report.summary()
+		lines, err := output.Rows(clients)
+		if err != nil {
+			return fault.Wrap(fault.Internal, "print the result", err)
+		}
+		ans.rows, ans.doc = rows, tlsDocument{rows, clients, reads, report.leftOut()}
+		ans.people = func(w io.Writer, wide bool, screen output.Screen) error {
 			if len(rows) == 0 {
 				return nil
 			}
@@ -234,117 +233,9 @@ func (a *app) printTLS(opts *tlsAuditOptions, report *tlsReport, reads []capture
 				return err
 			}
 			return output.Write(w, format, tlsClientView(), lines, nil, screen)
-		},
-	})
-}
-
-// add takes a session.
-func (r *tlsReport) add(file string, s *tlsaudit.Session) {
-	row := tlsRow{
-		Time: captureTime(s.Time, s.HasTime), ClientIP: s.Client.Addr(), ClientPort: s.Client.Port(), ServerIP: s.Server.Addr(), ServerPort: s.Server.Port(),
-		Truncated: s.Truncated, File: file, Packet: s.Packet, Gap: s.Gap, Retried: s.Retried,
-	}
-	if s.HasOffered {
-		row.Offered = new(s.Offered.String())
-	}
-	if s.HasNegotiated {
-		row.Negotiated = new(s.Negotiated.String())
-	}
-	if s.ServerName != "" {
-		row.SNI = new(s.ServerName)
-	}
-	if s.HasAlert {
-		row.Alert, row.AlertBy = new(tlsaudit.AlertName(s.Alert)), new("client")
-		if s.AlertFromServer {
-			row.AlertBy = new("server")
 		}
 	}
-	if v, ok := s.Version(); ok {
-		row.Weak = new(!v.NewerThan(r.weak))
-	}
-	r.count(s, row.Weak)
-	switch {
-	case r.stream != nil:
-		if r.failed == nil {
-			r.failed = r.stream(row)
-		}
-	case len(r.rows) < r.limit:
-		r.rows = append(r.rows, row)
-	default:
-		r.leftOut++
-	}
-}
-
-func (r *tlsReport) count(s *tlsaudit.Session, weak *bool) {
-	c := r.clients[s.Client.Addr()]
-	if c == nil {
-		if len(r.clients) < maxTLSClients {
-			c = &tlsClient{ClientIP: s.Client.Addr().String(), Negotiated: map[string]uint64{}}
-			r.clients[s.Client.Addr()] = c
-		} else {
-			if r.others == nil {
-				r.others = &tlsClient{ClientIP: "others", Negotiated: map[string]uint64{}}
-			}
-			c = r.others
-		}
-	}
-	c.Sessions++
-	switch {
-	case weak == nil:
-		c.Unknown++
-		r.unknown++
-	case *weak:
-		c.Weak++
-		r.weakAll++
-	}
-	if s.Refused() {
-		c.Refused++
-	}
-	if s.HasNegotiated {
-		c.Negotiated[s.Negotiated.String()]++
-		if !c.hasLow || c.low.NewerThan(s.Negotiated) {
-			c.low, c.hasLow, c.Lowest = s.Negotiated, true, s.Negotiated.String()
-		}
-	}
-	if s.HasOffered && (!c.hasHigh || s.Offered.NewerThan(c.high)) {
-		c.high, c.hasHigh, c.Highest = s.Offered, true, s.Offered.String()
-	}
-}
-
-// summary gives the clients, those with weak sessions first.
-func (r *tlsReport) summary() []*tlsClient {
-	all := make([]*tlsClient, 0, len(r.clients)+1)
-	addresses := make([]netip.Addr, 0, len(r.clients))
-	for addr := range r.clients {
-		addresses = append(addresses, addr)
-	}
-	slices.SortFunc(addresses, netip.Addr.Compare)
-	for _, addr := range addresses {
-		all = append(all, r.clients[addr])
-	}
-	slices.SortStableFunc(all, func(x, y *tlsClient) int { return cmp.Compare(y.Weak, x.Weak) })
-	if r.others != nil {
-		all = append(all, r.others)
-	}
-	return all
-}
-
-func (r *tlsReport) conclusion() string {
-	sessions := r.leftOut + uint64(len(r.rows))
-	if r.stream != nil {
-		sessions = 0
-		for _, c := range r.summary() {
-			sessions += c.Sessions
-		}
-	}
-	text := fmt.Sprintf("%d TLS sessions of %d clients: %d weak (%s or older)", sessions, len(r.clients), r.weakAll, r.weak)
-	if r.unknown > 0 {
-		text += fmt.Sprintf(", %d of which the capture does not tell the version", r.unknown)
-	}
-	if r.leftOut > 0 {
-		text += fmt.Sprintf("; %d are not printed: raise --limit, or use -o jsonl", r.leftOut)
-	}
-	return text
+	return a.print(&opts.outputFlags, ans)
 }
 
 func tlsView() output.View {

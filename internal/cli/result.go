@@ -42,10 +42,14 @@ type answer struct {
 	// lines, when set, takes the place of the rows in tables and CSV: what people
 	// want to see is not always a key of the row.
 	lines []json.RawMessage
+	// makeLines makes lines where they are needed.
+	makeLines func() ([]json.RawMessage, error)
 	// doc is the whole answer for json and yaml.
 	doc any
 	// people, when set, takes the place of the table.
 	people peopleFunc
+	// csv, when set, writes the CSV file: of results with very many rows.
+	csv func(w io.Writer) error
 	// empty is said to people in place of a table without rows.
 	empty string
 }
@@ -63,6 +67,9 @@ func (a *app) print(o *outputFlags, ans answer) error {
 		if ans.people != nil && format.ForPeople() {
 			return ans.people(w, format == output.Wide, screen)
 		}
+		if ans.csv != nil && format == output.CSV {
+			return ans.csv(w)
+		}
 		if len(ans.rows) == 0 && format.ForPeople() {
 			if ans.empty != "" {
 				a.remark("%s", ans.empty)
@@ -70,6 +77,11 @@ func (a *app) print(o *outputFlags, ans answer) error {
 			return nil // headings over nothing tell nobody anything
 		}
 		rows := ans.rows
+		if ans.makeLines != nil && format.Columns() {
+			if ans.lines, err = ans.makeLines(); err != nil {
+				return err
+			}
+		}
 		if ans.lines != nil && format.Columns() {
 			rows = ans.lines
 		}

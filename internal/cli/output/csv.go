@@ -37,6 +37,10 @@ func writeCSV(w io.Writer, cols []Column, rows []json.RawMessage) error {
 	return out.Error()
 }
 
+// Cell gives text of strangers as a cell of a CSV file, for the few results that are
+// too long to go through rows.
+func Cell(text string) string { return noFormula(CleanBlock(text)) }
+
 // noFormula puts a single quote before text that a spreadsheet would run: a
 // device that names a file system =HYPERLINK(...) must not act on the desk of
 // whoever opens the file. Numbers never come here.

@@ -32,14 +32,21 @@ const draft13 = 0x7f
 // String spells a version: ssl2, ssl3, tls1.0 to tls1.3, drafts of TLS 1.3 as
 // that, and any other as a number.
 func (v Version) String() string {
-	switch {
-	case v == SSL2:
+	switch v {
+	case SSL2:
 		return "ssl2"
-	case v == SSL3:
+	case SSL3:
 		return "ssl3"
-	case v >= TLS10 && v <= TLS13:
-		return fmt.Sprintf("tls1.%d", v-TLS10)
-	case v>>8 == draft13:
+	case TLS10:
+		return "tls1.0"
+	case TLS11:
+		return "tls1.1"
+	case TLS12:
+		return "tls1.2"
+	case TLS13:
+		return "tls1.3"
+	}
+	if v>>8 == draft13 {
 		return "tls1.3"
 	}
 	return fmt.Sprintf("0x%04x", uint16(v))
