@@ -17,13 +17,18 @@ func First(readers ...Reader) Reader { return first(readers) }
 
 type first []Reader
 
-func (f first) Read(ctx context.Context) (Log, error) {
+func (f first) Read(ctx context.Context) (Log, error) { return f.Resume(ctx, Log{}) }
+
+var _ Resumer = first(nil)
+
+// Resume implements Resumer.
+func (f first) Resume(ctx context.Context, before Log) (Log, error) {
 	var (
 		told []string
 		best error
 	)
 	for _, reader := range f {
-		log, err := reader.Read(ctx)
+		log, err := resumeOrRead(ctx, reader, before)
 		if err == nil || len(log.Entries) > 0 || ctx.Err() != nil {
 			return log, err
 		}
@@ -40,6 +45,13 @@ func (f first) Read(ctx context.Context) (Log, error) {
 		return Log{}, fault.New(fault.Invalid, "there is no reader")
 	}
 	return Log{}, &fault.Error{Kind: fault.KindOf(best), Stage: fault.StageOf(best), Err: errors.New(strings.Join(told, "; "))}
+}
+
+func resumeOrRead(ctx context.Context, reader Reader, before Log) (Log, error) {
+	if able, ok := reader.(Resumer); ok {
+		return able.Resume(ctx, before)
+	}
+	return reader.Read(ctx)
 }
 
 // autoOrder prefers IPMI, which alone has the bytes of a record on all boards.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/command/app"
@@ -53,7 +54,12 @@ func newLAN(target Target, opts Options) (*lanReader, error) {
 	return &lanReader{target, opts}, nil
 }
 
-func (r *lanReader) Read(ctx context.Context) (Log, error) {
+func (r *lanReader) Read(ctx context.Context) (Log, error) { return r.Resume(ctx, Log{}) }
+
+var _ Resumer = (*lanReader)(nil)
+
+// Resume implements Resumer.
+func (r *lanReader) Resume(ctx context.Context, before Log) (Log, error) {
 	log := Log{Protocol: IPMILan}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", r.target.address(lanPort))
 	if err != nil {
@@ -68,32 +74,85 @@ func (r *lanReader) Read(ctx context.Context) (Log, error) {
 		return log, r.explain("open IPMI session with BMC "+r.target.Host, err)
 	}
 	defer session.close(ctx)
-	log.Entries, log.Erased, log.Full, err = readAll(ctx, session)
+	err = readAll(ctx, session, before, &log)
 	return log, r.explain("read event log of BMC "+r.target.Host, err)
 }
 
 // readAll reads the log between two looks at when it was last erased: a log that
 // was cleared meanwhile is not one log.
-func readAll(ctx context.Context, source entrySource) (entries []Entry, erased *time.Time, full bool, err error) {
-	before, told, err := logInfo(ctx, source)
+func readAll(ctx context.Context, source entrySource, before Log, log *Log) error {
+	info, told, err := logInfo(ctx, source)
 	if err != nil {
-		return nil, nil, false, err
+		return err
 	}
-	if entries, err = walk(ctx, source); err != nil || !told {
-		return entries, nil, false, err
+	resumed := false
+	if told && before.Stamp != nil && before.Protocol == IPMILan && before.Stamp.Erased == stampOf(info).Erased {
+		if log.Entries, resumed, err = resume(ctx, source, before.Entries, int(info.Entries)); err != nil {
+			return err
+		}
+	}
+	if !resumed {
+		if log.Entries, err = walk(ctx, source, selFirst, nil, nil); err != nil || !told {
+			return err
+		}
 	}
 	after, told, err := logInfo(ctx, source)
 	switch {
-	case err != nil:
-		return entries, nil, false, err
-	case told && !after.RecentEraseTime.Equal(before.RecentEraseTime):
-		return entries, nil, false, fault.New(fault.Busy, "the log was erased while it was read")
+	case err != nil || !told:
+		return err
+	case !after.RecentEraseTime.Equal(info.RecentEraseTime):
+		return fault.New(fault.Busy, "the log was erased while it was read")
 	}
-	if seconds := after.RecentEraseTime.Unix(); told && seconds > 0 && seconds < unspecified {
-		utc := after.RecentEraseTime.UTC()
-		erased = &utc
+	stamp := stampOf(after)
+	if stamp.Records = len(log.Entries); stamp.Erased > 0 && stamp.Erased < unspecified {
+		erased := time.Unix(int64(stamp.Erased), 0).UTC()
+		log.Erased = &erased
 	}
-	return entries, erased, told && after.OperationSupport.Overflow, nil
+	log.Stamp, log.Full = &stamp, after.OperationSupport.Overflow
+	return nil
+}
+
+func stampOf(info storage.GetSELInfoResponse) Stamp {
+	seconds := func(t time.Time) uint32 {
+		if s := t.Unix(); s > 0 && s <= unspecified {
+			return uint32(s)
+		}
+		return 0
+	}
+	return Stamp{int(info.Entries), seconds(info.RecentAdditionTime), seconds(info.RecentEraseTime)}
+}
+
+// resume goes on after the last record that was read before. The log is the same
+// one where nothing was erased since, its first and its last record of then are
+// there, byte for byte, and what was added makes up the count; ok is false where
+// any of that does not hold.
+func resume(ctx context.Context, source entrySource, before []Entry, count int) (entries []Entry, ok bool, err error) {
+	if len(before) == 0 || count < len(before) {
+		return nil, false, nil
+	}
+	first, last := before[0], before[len(before)-1]
+	have, _, present, err := entryAt(ctx, source, selFirst)
+	if err != nil || !present || have.Raw != first.Raw {
+		return nil, false, err
+	}
+	if last.RecordID == selFirst || last.RecordID >= selNone {
+		return nil, false, nil
+	}
+	have, next, present, err := entryAt(ctx, source, uint16(last.RecordID)) //nolint:gosec // compared above
+	if err != nil || !present || have.Raw != last.Raw || next == selFirst {
+		return nil, false, err
+	}
+	entries = slices.Clone(before)
+	if next != selNone {
+		seen := make(map[uint16]bool, len(before))
+		for _, e := range before {
+			seen[uint16(e.RecordID)] = true //nolint:gosec // they came from records, which have 16 bits
+		}
+		if entries, err = walk(ctx, source, next, entries, seen); err != nil {
+			return nil, false, err
+		}
+	}
+	return entries, len(entries) >= count, nil
 }
 
 // logInfo asks Get SEL Info. A BMC that does not know it, or answers it with
@@ -111,39 +170,48 @@ type entrySource interface {
 	command(ctx context.Context, request types.Request, response types.Response) error
 }
 
-// walk follows the chain of next ids, which a BMC may let run in a circle.
-func walk(ctx context.Context, source entrySource) ([]Entry, error) {
-	var entries []Entry
-	seen := map[uint16]bool{}
-	for id := uint16(selFirst); id != selNone; {
+// walk follows the chain of next ids from id on, which a BMC may let run in a
+// circle, and adds to the entries that were read before it.
+func walk(ctx context.Context, source entrySource, id uint16, entries []Entry, seen map[uint16]bool) ([]Entry, error) {
+	if seen == nil {
+		seen = map[uint16]bool{}
+	}
+	for id != selNone {
 		if seen[id] {
 			return entries, fault.New(fault.Unparsed, "the chain of its records comes back to record %d after %d records", id, len(entries))
 		}
 		seen[id] = true
-		reply := &storage.GetSELEntryResponse{}
-		err := source.command(ctx, &storage.GetSELEntryRequest{RecordID: id, ReadBytes: wholeRecord}, reply)
-		if refused, is := errors.AsType[*types.ResponseError](err); is && refused.CompletionCode() == codeNotPresent {
-			if id == selFirst {
-				return nil, nil // the log is empty
-			}
+		entry, next, present, err := entryAt(ctx, source, id)
+		switch {
+		case err != nil:
+			return entries, err
+		case !present && id == selFirst:
+			return nil, nil // the log is empty
+		case !present:
 			return entries, fault.New(fault.Busy, "record %d went while the log was read: it was cleared", id)
-		}
-		if err != nil {
-			return entries, err
-		}
-		entry, err := Decode(reply.Data)
-		if err != nil {
-			return entries, err
-		}
-		if len(entries) == maxRecords {
+		case len(entries) == maxRecords:
 			return entries, fault.New(fault.TooLarge, "it has more than %d records", maxRecords)
 		}
 		entries = append(entries, entry)
-		if id = reply.NextRecordID; id == selFirst {
+		if id = next; id == selFirst {
 			return entries, fault.New(fault.Unparsed, "record %d says that record 0 comes next, which is none", entry.RecordID)
 		}
 	}
 	return entries, nil
+}
+
+// entryAt reads one record and the id of the next.
+func entryAt(ctx context.Context, source entrySource, id uint16) (entry Entry, next uint16, present bool, err error) {
+	reply := &storage.GetSELEntryResponse{}
+	err = source.command(ctx, &storage.GetSELEntryRequest{RecordID: id, ReadBytes: wholeRecord}, reply)
+	if refused, is := errors.AsType[*types.ResponseError](err); is && refused.CompletionCode() == codeNotPresent {
+		return entry, 0, false, nil
+	}
+	if err != nil {
+		return entry, 0, false, err
+	}
+	entry, err = Decode(reply.Data)
+	return entry, reply.NextRecordID, err == nil, err
 }
 
 // close ends the session. The BMC forgets it by itself after a minute where the

@@ -33,6 +33,9 @@ type Log struct {
 	// Erased is when records were last erased, by the BMC's clock; nil where the
 	// protocol does not tell.
 	Erased *time.Time
+	// Stamp is what the BMC said of the log as a whole; nil where the protocol does
+	// not tell.
+	Stamp *Stamp
 	// Full says that the BMC has dropped records because there was no room.
 	Full bool
 }
@@ -52,6 +55,23 @@ type Log struct {
 // where it speaks nonsense.
 type Reader interface {
 	Read(ctx context.Context) (Log, error)
+}
+
+// Stamp is what Get SEL Info says of a log: how many records, and when one was
+// last added and erased, in seconds by the BMC's clock.
+type Stamp struct {
+	Records int    `json:"records"`
+	Added   uint32 `json:"added"`
+	Erased  uint32 `json:"erased"`
+}
+
+// Resumer is a Reader that can go on from what was read before, so that a log to
+// which nothing was added costs a BMC a few answers and not one for each record.
+type Resumer interface {
+	// Resume is Read, by way of a log that was read before, in whole and by the same
+	// protocol. Where it cannot be shown that this one goes on from there, all of it
+	// is read.
+	Resume(ctx context.Context, before Log) (Log, error)
 }
 
 // Target is a BMC and the account to read it with.

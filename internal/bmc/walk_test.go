@@ -44,7 +44,7 @@ func TestWalk(t *testing.T) {
 		"short":        {chain{0: {record[:10], 0xffff}}, 0, fault.Unparsed},
 		"nothing":      {chain{0: {nil, 0xffff}}, 0, fault.Unparsed},
 	} {
-		entries, err := walk(t.Context(), c.chain)
+		entries, err := walk(t.Context(), c.chain, selFirst, nil, nil)
 		if len(entries) != c.entries || fault.KindOf(err) != c.kind {
 			t.Errorf("%s: %d entries, kind %q: %v", name, len(entries), fault.KindOf(err), err)
 		}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -235,34 +236,37 @@ func (r *selRow) is(word string) bool {
 
 // selAnswer fills in how records are shown: for people with the place on the PCI
 // bus in its usual spelling.
-func selAnswer(ans *answer, res api.Results) error {
+func selAnswer(ans *answer, res api.Results) {
 	ans.view = selView()
 	ans.empty = "the event logs have no records"
-	ans.lines = make([]json.RawMessage, len(res.Rows))
-	for i, raw := range res.Rows {
-		var row selRow
-		fields := map[string]json.RawMessage{}
-		if err := json.Unmarshal(raw, &row); err != nil {
-			return fault.Wrap(fault.Internal, "read the records", err)
+	ans.makeLines = func() ([]json.RawMessage, error) {
+		lines := make([]json.RawMessage, len(res.Rows))
+		for i, raw := range res.Rows {
+			line, err := selLine(raw)
+			if err != nil {
+				return nil, fault.Wrap(fault.Internal, "read the records", err)
+			}
+			lines[i] = line
 		}
-		if err := json.Unmarshal(raw, &fields); err != nil {
-			return fault.Wrap(fault.Internal, "read the records", err)
-		}
-		if place := row.place(); place != "" {
-			fields["place"] = json.RawMessage(`"` + place + `"`)
-		}
-		if !row.New {
-			delete(fields, "new")
-		} else {
-			fields["new"] = json.RawMessage(`"new"`)
-		}
-		line, err := json.Marshal(fields)
-		if err != nil {
-			return fault.Wrap(fault.Internal, "print the records", err)
-		}
-		ans.lines[i] = line
+		return lines, nil
 	}
-	return nil
+}
+
+func selLine(raw json.RawMessage) (json.RawMessage, error) {
+	var row selRow
+	fields := map[string]json.RawMessage{}
+	if err := errors.Join(json.Unmarshal(raw, &row), json.Unmarshal(raw, &fields)); err != nil {
+		return nil, err
+	}
+	if place := row.place(); place != "" {
+		fields["place"] = json.RawMessage(`"` + place + `"`)
+	}
+	if row.New {
+		fields["new"] = json.RawMessage(`"new"`)
+	} else {
+		delete(fields, "new")
+	}
+	return json.Marshal(fields)
 }
 
 // place is bus, device and function as lspci prints them, with ? for what the

@@ -46,9 +46,7 @@ func resultAnswer(res api.Results) (answer, error) {
 			return ans, err
 		}
 	case "sel":
-		if err := selAnswer(&ans, res); err != nil {
-			return ans, err
-		}
+		selAnswer(&ans, res)
 	}
 	if ans.view.Table == nil && ans.people == nil {
 		ans.view = viewOfKeys(res.Rows)

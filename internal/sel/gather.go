@@ -234,15 +234,15 @@ func (g *gather) ofBMC(ctx context.Context, c *collection) []dossier.Part {
 	if c.dev.BMC == nil {
 		return nil
 	}
-	var worked bmc.Protocol
+	var before memory
 	if kept, err := c.env.Load(ctx, memoryKey(c.dev)); err == nil {
 		if m, err := recall(kept); err == nil {
-			worked = m.Protocol
+			before = memory{Protocol: m.Protocol} // evidence is read anew, all of it
 		}
 	}
 	events := c.part(ctx, sourceBMC, "event-log.json", c.dev.BMC.Protocol, func(ctx context.Context) ([]byte, error) {
-		log, err := g.logs.read(ctx, c.env, c.dev, worked, false)
-		worked = log.Protocol
+		log, err := g.logs.read(ctx, c.env, c.dev, before, false)
+		before.Protocol = log.Protocol
 		rows := make([]Row, len(log.Entries))
 		for i := range log.Entries {
 			rows[i] = rowOf(c.dev, &log.Entries[i], false)
@@ -254,7 +254,7 @@ func (g *gather) ofBMC(ctx context.Context, c *collection) []dossier.Part {
 		return content, errors.Join(err, jsonErr)
 	})
 	sensors := c.part(ctx, sourceBMC, "sensors", c.dev.BMC.Protocol, func(ctx context.Context) (content []byte, err error) {
-		err = g.logs.with(ctx, c.env.Now, c.dev, worked, false, func(reader bmc.Reader) error {
+		err = g.logs.with(ctx, c.env.Now, c.dev, before.Protocol, false, func(reader bmc.Reader) error {
 			able, ok := reader.(bmc.SensorReader)
 			if !ok {
 				return fault.New(fault.Unsupported, "the sensors are not read this way")

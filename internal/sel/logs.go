@@ -33,13 +33,18 @@ func newLogs(opts Options) *logs {
 	return l
 }
 
-// read reads a BMC's log, by the protocol that worked last where any may be used.
-func (l *logs) read(ctx context.Context, env operation.Env, dev *device.Device, worked bmc.Protocol, tryRefused bool) (bmc.Log, error) {
+// read reads a BMC's log, by the protocol that worked last where any may be used,
+// and by way of what was read then where the protocol can.
+func (l *logs) read(ctx context.Context, env operation.Env, dev *device.Device, before memory, tryRefused bool) (bmc.Log, error) {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
 	var log bmc.Log
-	err := l.with(ctx, env.Now, dev, worked, tryRefused, func(reader bmc.Reader) (err error) {
-		log, err = reader.Read(ctx)
+	err := l.with(ctx, env.Now, dev, before.Protocol, tryRefused, func(reader bmc.Reader) (err error) {
+		if able, ok := reader.(bmc.Resumer); ok {
+			log, err = able.Resume(ctx, before.log)
+		} else {
+			log, err = reader.Read(ctx)
+		}
 		return err
 	})
 	return log, err

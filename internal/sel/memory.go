@@ -3,7 +3,9 @@ package sel
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,10 +24,14 @@ const (
 
 	// markSize is the size of a mark as it is kept, in bytes.
 	markSize = 8
+
+	// maxKept bounds the records that are kept as they are; of a longer log only the
+	// marks are.
+	maxKept = 8192
 )
 
 // memory is what is kept of a BMC between checks. A log of 4000 records takes
-// 43 kB, one of 65,536, the most that can be, 700 kB.
+// 85 kB, one of 65,536, the most that can be, 700 kB.
 type memory struct {
 	Version int `json:"version"`
 	// Protocol is how the log was read: auto begins with it.
@@ -35,11 +41,19 @@ type memory struct {
 	// Erased is when the log was last erased, by the BMC's clock; null where the
 	// protocol does not tell.
 	Erased *time.Time `json:"erased,omitempty"`
-	// Seen has the marks of the records of the log, in its order.
-	Seen marks `json:"seen"`
+	// Stamp and Records are what the next reading goes on from: what the BMC said of
+	// the log, and its records, 16 bytes each. Without bytes, or over maxKept, there
+	// are none.
+	Stamp   *bmc.Stamp `json:"stamp,omitempty"`
+	Records []byte     `json:"records,omitempty"`
+	// Seen has the marks of the records of the log, in its order. With Records it is
+	// not kept but made of them.
+	Seen marks `json:"seen,omitempty"`
 	// Gone has those of records that were in the log before, the latest last. One
 	// without a time is among them only as long as nothing was erased.
 	Gone marks `json:"gone,omitempty"`
+
+	log bmc.Log // of Seen; not all of it is kept
 }
 
 // mark stands for one record. Two records are the same one where id, time and
@@ -112,7 +126,45 @@ func recall(raw []byte) (memory, error) {
 	if m.Version != memoryVersion {
 		return memory{}, nil
 	}
+	if len(m.Records) > 0 {
+		if err := m.unpack(); err != nil {
+			return memory{}, err
+		}
+	}
 	return m, nil
+}
+
+// unpack reads Records.
+func (m *memory) unpack() error {
+	m.Seen = make(marks, 0, len(m.Records)/bmc.RecordSize)
+	for raw := range slices.Chunk(m.Records, bmc.RecordSize) {
+		e, err := bmc.Decode(raw)
+		if err != nil {
+			return fault.Wrap(fault.Storage, "read what is kept of the last check", err)
+		}
+		m.log.Entries = append(m.log.Entries, e)
+		m.Seen = append(m.Seen, markOf(e))
+	}
+	m.log.Protocol, m.log.Stamp, m.log.Erased = m.Protocol, m.Stamp, m.Erased
+	return nil
+}
+
+// pack gives what is to be kept.
+func (m memory) pack() ([]byte, error) {
+	m.Records = nil
+	for _, e := range m.log.Entries {
+		raw, err := hex.DecodeString(e.Raw)
+		if err != nil || len(raw) != bmc.RecordSize || len(m.log.Entries) > maxKept {
+			m.Records = nil
+			break
+		}
+		m.Records = append(m.Records, raw...)
+	}
+	if m.Records != nil {
+		m.Seen = nil
+	}
+	packed, err := json.Marshal(m)
+	return packed, fault.Wrap(fault.Internal, "keep what was seen", err)
 }
 
 // verdict is what a comparison found.
@@ -166,7 +218,7 @@ func compare(before memory, log bmc.Log, now time.Time) verdict {
 		}
 	}
 
-	v.next = memory{Version: memoryVersion, Protocol: log.Protocol, Checked: now.UTC().Truncate(time.Second), Erased: log.Erased, Seen: seen}
+	v.next = memory{Version: memoryVersion, Protocol: log.Protocol, Checked: now.UTC().Truncate(time.Second), Erased: log.Erased, Stamp: log.Stamp, Seen: seen, log: log}
 	present := map[mark]bool{}
 	for _, m := range seen {
 		present[key(m)] = true

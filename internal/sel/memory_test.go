@@ -2,7 +2,6 @@ package sel
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -126,7 +125,7 @@ func playedOut(t *rapid.T) {
 				t.Fatal(err)
 			}
 			v := compare(before, log, time.Unix(1_700_000_000, 0))
-			next, err := json.Marshal(v.next)
+			next, err := v.next.pack()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -202,7 +201,7 @@ func TestCompare(t *testing.T) {
 			var before memory
 			if c.before != nil {
 				before = compare(memory{}, bmc.Log{Protocol: c.protocolThen, Entries: c.before, Erased: c.erasedThen}, time.Unix(0, 0)).next
-				raw, err := json.Marshal(before)
+				raw, err := before.pack()
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -230,7 +229,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 		m = compare(m, log, time.Unix(0, 0)).next
 	}
-	raw, err := json.Marshal(m)
+	raw, err := m.pack()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +239,7 @@ func TestMemoryIsBounded(t *testing.T) {
 }
 
 func FuzzRecall(f *testing.F) {
-	raw, err := json.Marshal(compare(memory{}, bmc.Log{Entries: []bmc.Entry{rec(1, 5), rec(2, 1_500_000_000)}}, time.Unix(0, 0)).next)
+	raw, err := compare(memory{}, bmc.Log{Entries: []bmc.Entry{rec(1, 5), rec(2, 1_500_000_000)}}, time.Unix(0, 0)).next.pack()
 	if err != nil {
 		f.Fatal(err)
 	}

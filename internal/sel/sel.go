@@ -125,7 +125,7 @@ func (c *check) read(ctx context.Context, env operation.Env, dev *device.Device,
 		// Better every record new once more than a BMC that is never checked again.
 		env.Warn(dev, "all records count as new: %v", err)
 	}
-	log, err := c.logs.read(ctx, env, dev, before.Protocol, spec.TryRefused)
+	log, err := c.logs.read(ctx, env, dev, before, spec.TryRefused)
 	if err != nil {
 		return "", fail(err)
 	}
@@ -144,7 +144,7 @@ func (c *check) read(ctx context.Context, env operation.Env, dev *device.Device,
 		env.Warn(dev, "its event log is full and drops records: save it, then clear it")
 	}
 	if !spec.Peek {
-		raw, err := json.Marshal(v.next)
+		raw, err := v.next.pack()
 		if err != nil {
 			return "", fail(err)
 		}

@@ -17,7 +17,10 @@ import (
 	"time"
 )
 
-const startTimeout = 10 * time.Second
+const (
+	startTimeout = 10 * time.Second
+	loopback     = "127.0.0.1"
+)
 
 // Sim is a running ipmi_sim.
 type Sim struct {
@@ -25,25 +28,28 @@ type Sim struct {
 	Port int
 }
 
-// StartIPMISim runs ipmi_sim with a log, byte for byte, until the test ends. The
-// log is loaded from the state file, because the simulator gives records that
-// are added its own time.
-func StartIPMISim(t testing.TB, log [][]byte) *Sim {
-	t.Helper()
-	dir := t.TempDir()
-	sim := &Sim{Host: "127.0.0.1", Port: freeUDPPort(t)}
+// SimCommand gives the command that runs ipmi_sim on a port of loopback with a log,
+// byte for byte, and writes what it needs into dir. The log is loaded from the
+// state file, because the simulator gives records that are added its own time. It
+// ends with ctx.
+func SimCommand(ctx context.Context, dir string, port int, log [][]byte) (*exec.Cmd, error) {
 	state := filepath.Join(dir, "state", "ipmi_sim", "bmc")
 	if err := os.MkdirAll(state, 0o700); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+	var sel strings.Builder
+	for i := len(log) - 1; i >= 0; i-- { // highest index first
+		fmt.Fprintf(&sel, "%d:d:", i+1)
+		for _, b := range log[i] {
+			fmt.Fprintf(&sel, "\\%02x", b)
 		}
-		return path
+		sel.WriteByte('\n')
 	}
-	lan := write("lan.conf", fmt.Sprintf(`name "bmc"
+	sel.WriteString("last_erase_time:i:0\nlast_add_time:i:1560890289\n")
+	lan, emulation := filepath.Join(dir, "lan.conf"), filepath.Join(dir, "bmc.emu")
+	for path, text := range map[string]string{
+		filepath.Join(state, "sel.20"): sel.String(),
+		lan: fmt.Sprintf(`name "bmc"
 set_working_mc 0x20
   startlan 1
     addr %s %d
@@ -55,26 +61,31 @@ set_working_mc 0x20
     guid a123456789abcdefa123456789abcdef
   endlan
   user 2 true "%s" "%s" admin 10 none md2 md5 straight
-`, sim.Host, sim.Port, Username, Password))
-	emulation := write("bmc.emu", `mc_setbmc 0x20
+`, loopback, port, Username, Password),
+		emulation: `mc_setbmc 0x20
 mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr
 sel_enable 0x20 4000 0x0a
 mc_enable 0x20
-`)
-	var sel strings.Builder
-	for i := len(log) - 1; i >= 0; i-- { // highest index first
-		fmt.Fprintf(&sel, "%d:d:", i+1)
-		for _, b := range log[i] {
-			fmt.Fprintf(&sel, "\\%02x", b)
+`,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return nil, err
 		}
-		sel.WriteByte('\n')
 	}
-	sel.WriteString("last_erase_time:i:0\nlast_add_time:i:1560890289\n")
-	write(filepath.Join("state", "ipmi_sim", "bmc", "sel.20"), sel.String())
+	return exec.CommandContext(ctx, "ipmi_sim", "-c", lan, "-f", emulation, "-s", filepath.Join(dir, "state"), "-n"), nil
+}
 
+// StartIPMISim runs ipmi_sim with a log until the test ends.
+func StartIPMISim(t testing.TB, log [][]byte) *Sim {
+	t.Helper()
+	sim := &Sim{Host: loopback, Port: freeUDPPort(t)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var output bytes.Buffer
-	cmd := exec.CommandContext(ctx, "ipmi_sim", "-c", lan, "-f", emulation, "-s", filepath.Join(dir, "state"), "-n")
+	cmd, err := SimCommand(ctx, t.TempDir(), sim.Port, log)
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		cancel()
