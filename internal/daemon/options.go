@@ -56,6 +56,9 @@ type Options struct {
 	// Version of the program; "" is what the build says.
 	Version string
 
+	// LookEvery is how long schedules look away from the clock at most; 0 is 15 seconds.
+	LookEvery time.Duration
+
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }

@@ -31,8 +31,11 @@ type Options struct {
 	// Decided, when set, is called in the transaction of each decision: what it writes
 	// is there exactly when the decision is. It must be quick.
 	Decided func(tx *ledger.Tx, def Schedule, run Run) error
-	Logger  *slog.Logger     // nil discards
-	Now     func() time.Time // nil is time.Now
+	// LookEvery bounds a wait, so that a host's clock that was set is noticed; 0 is 15
+	// seconds.
+	LookEvery time.Duration
+	Logger    *slog.Logger     // nil discards
+	Now       func() time.Time // nil is time.Now
 }
 
 // Scheduler starts what is due. All methods may be called at once.
@@ -42,13 +45,17 @@ type Scheduler struct {
 	decided func(*ledger.Tx, Schedule, Run) error
 	log     *slog.Logger
 	now     func() time.Time
+	every   time.Duration
 	woken   chan struct{} // holds a token while there may be something to decide
 }
 
 // New makes a Scheduler. Nothing is started before Run.
 func New(opts Options) *Scheduler {
 	s := &Scheduler{ledger: opts.Ledger, jobs: opts.Jobs, decided: opts.Decided, log: opts.Logger, now: opts.Now,
-		woken: make(chan struct{}, 1)}
+		every: opts.LookEvery, woken: make(chan struct{}, 1)}
+	if s.every <= 0 {
+		s.every = lookEvery
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -63,7 +70,6 @@ func New(opts Options) *Scheduler {
 
 // The pauses of Run.
 const (
-	// lookEvery bounds a wait, so that a host's clock that was set is noticed.
 	lookEvery = 15 * time.Second
 	// tryAgain is the pause after something that may pass.
 	tryAgain = 5 * time.Second
@@ -94,7 +100,7 @@ func (s *Scheduler) wake() {
 }
 
 // Tick decides everything that is due now, once, and gives how long nothing will be
-// to do, at most 15 seconds. Run calls it.
+// to do, at most Options.LookEvery. Run calls it.
 func (s *Scheduler) Tick(ctx context.Context) time.Duration {
 	defs, states, err := s.load(ctx)
 	if err != nil {
@@ -103,7 +109,7 @@ func (s *Scheduler) Tick(ctx context.Context) time.Duration {
 		}
 		return tryAgain
 	}
-	wait := lookEvery
+	wait := s.every
 	for i := range defs {
 		if ctx.Err() != nil {
 			return wait
