@@ -90,6 +90,9 @@ func (n *network) behave(spec json.RawMessage, u operation.Unit) ([]operation.St
 		}
 		return operation.Observation{Verdict: operation.Done}, nil
 	}}
+	if s.Behaviour == runnertest.Holds {
+		return n.outAndBack(u), nil
+	}
 	if s.Behaviour == runnertest.ActsOnce || s.Behaviour == runnertest.Unproven {
 		step.Once = true
 		step.Act = func(context.Context, operation.Env) error {
@@ -100,4 +103,25 @@ func (n *network) behave(spec json.RawMessage, u operation.Unit) ([]operation.St
 		}
 	}
 	return []operation.Step{step}, nil
+}
+
+// outAndBack gives steps that take the unit out of use and bring it back.
+func (n *network) outAndBack(u operation.Unit) []operation.Step {
+	see := func(context.Context, operation.Env) (operation.Observation, error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.acts[u.Name] > 0 {
+			return operation.Observation{Verdict: operation.Done}, nil
+		}
+		return operation.Observation{Verdict: operation.Needed}, nil
+	}
+	return []operation.Step{
+		{Name: "out", Hold: true, Observe: see, Act: func(context.Context, operation.Env) error {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.acts[u.Name]++
+			return nil
+		}},
+		{Name: "back", Hold: true, Observe: see, Act: func(context.Context, operation.Env) error { return nil }},
+	}
 }

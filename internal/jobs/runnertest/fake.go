@@ -88,6 +88,8 @@ func (f *Fake) Run(ctx context.Context, work jobs.Work, journal jobs.Journal) (r
 		}
 	case ActsOnce:
 		return f.actOnce(ctx, work, journal)
+	case Holds:
+		return f.outAndBack(ctx, work, journal)
 	case Unproven:
 		return jobs.Result{Tasks: each(work, func(device string) jobs.TaskResult {
 			return jobs.TaskResult{State: jobs.Attention, Failure: &jobs.Failure{Device: device, Stage: fakeStep,
@@ -120,6 +122,22 @@ func (f *Fake) actOnce(ctx context.Context, work jobs.Work, journal jobs.Journal
 		err = fault.New(fault.Internal, "the act left no trace")
 	}
 	if err != nil {
+		return failed(work, err)
+	}
+	return succeeded(work, jobs.Succeeded, 1)
+}
+
+// outAndBack takes the unit out of use, if it is not, and brings it back.
+func (f *Fake) outAndBack(ctx context.Context, work jobs.Work, journal jobs.Journal) jobs.Result {
+	if !work.Held {
+		if err := journal.Hold(ctx, fakeStep); err != nil {
+			return failed(work, err)
+		}
+		if err := f.World.Do(work.Unit); err != nil {
+			return failed(work, err)
+		}
+	}
+	if err := journal.Release(ctx, fakeStep); err != nil {
 		return failed(work, err)
 	}
 	return succeeded(work, jobs.Succeeded, 1)

@@ -38,6 +38,9 @@ const (
 	// Meets asks for the go, and when it has it waits until all are to stop, and then
 	// gives a row for each device.
 	Meets Behaviour = "meets"
+	// Holds has an act that takes the device out of use and one that brings it back,
+	// both repeatable; Acts counts the first.
+	Holds Behaviour = "holds"
 	// Panics panics while it looks.
 	Panics Behaviour = "panics"
 )
@@ -48,7 +51,8 @@ type Fixture struct {
 	// Work describes a unit of a behaviour, as the engine would hand it out for the
 	// first time.
 	Work func(b Behaviour, unit string, devices ...string) jobs.Work
-	// Acts counts how often the act of ActsOnce or Unproven was truly done on a unit.
+	// Acts counts how often the act of ActsOnce, Unproven or Holds was truly done on a
+	// unit.
 	Acts func(unit string) int
 }
 
@@ -76,6 +80,8 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"leaves to a person what the device does not show", inconclusive},
 		{"begins with the go and stops with the others", meets},
 		{"begins nothing without the go", noGo},
+		{"has a cancel held back before it takes a device out", holdsFirst},
+		{"takes no device out when a cancel came first", canceledBeforeHold},
 		{"contains a panic", containsPanic},
 		{"keeps units apart that run at once", keepsApart},
 	}
@@ -301,6 +307,51 @@ func noGo(t *testing.T, f Fixture) {
 	wantCanceled(t, result)
 	if n := len(result.Tasks["a"].Rows); n != 0 {
 		t.Errorf("%d rows of what was not to begin", n)
+	}
+}
+
+func holdsFirst(t *testing.T, f Fixture) {
+	j := &Recorder{}
+	actsAtHold, actsAtRelease := -1, -1
+	j.Before = func(kind jobs.EntryKind, _ string) error {
+		switch kind {
+		case jobs.EntryHold:
+			actsAtHold = f.Acts("a")
+		case jobs.EntryRelease:
+			actsAtRelease = f.Acts("a")
+		default:
+		}
+		return nil
+	}
+	work := f.Work(Holds, "a", "a")
+	if r := f.Runner.Run(t.Context(), work, j).Tasks["a"]; r.State != jobs.Succeeded {
+		t.Fatalf("%+v", r)
+	}
+	if actsAtHold != 0 || actsAtRelease != 1 || j.Held() {
+		t.Errorf("%d acts at the hold, %d at the release, held in the end: %t; want 0, 1 and no", actsAtHold, actsAtRelease, j.Held())
+	}
+	// The same as after a crash in between: it is held already.
+	work.Held, work.Attempt, work.Fence = true, work.Attempt+1, work.Fence+1
+	work.History = j.Entries(jobs.EntryHold)
+	again := &Recorder{}
+	if r := f.Runner.Run(t.Context(), work, again).Tasks["a"]; r.State != jobs.Succeeded && r.State != jobs.Unchanged {
+		t.Errorf("the second time: %+v", r)
+	}
+	if h, r := len(again.Entries(jobs.EntryHold)), len(again.Entries(jobs.EntryRelease)); h != 0 || r != 1 {
+		t.Errorf("the second time: %d holds and %d releases, want 0 and 1", h, r)
+	}
+}
+
+func canceledBeforeHold(t *testing.T, f Fixture) {
+	j := &Recorder{Before: func(kind jobs.EntryKind, _ string) error {
+		if kind == jobs.EntryHold {
+			return fault.New(fault.Canceled, "job 1 was canceled by alice")
+		}
+		return nil
+	}}
+	wantCanceled(t, f.Runner.Run(t.Context(), f.Work(Holds, "a", "a"), j))
+	if n := f.Acts("a"); n != 0 {
+		t.Errorf("acted %d times", n)
 	}
 }
 
