@@ -28,7 +28,7 @@ func (d *Daemon) openDerived() error {
 	if err != nil {
 		return err
 	}
-	d.schedules = schedule.New(schedule.Options{Ledger: d.ledger, Jobs: scheduled{d}, Decided: d.decided, LookEvery: d.opts.LookEvery, Logger: d.log, Now: d.now})
+	d.schedules = schedule.New(schedule.Options{Ledger: d.ledger, Jobs: scheduled{d}, Decided: d.decided, Committed: d.notify.Wake, LookEvery: d.opts.LookEvery, Logger: d.log, Now: d.now})
 	return nil
 }
 

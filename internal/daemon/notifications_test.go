@@ -114,14 +114,11 @@ func TestSchedulesDeliver(t *testing.T) {
 
 	// Its time comes.
 	ahead.Store(int64(time.Until(*s.NextAt) + time.Second))
+	var names []string
 	eventually(t, "two files", func() bool {
-		entries, err := os.ReadDir(files)
-		return err == nil && len(entries) == 2
+		names, err = filepath.Glob(filepath.Join(files, "nightly_*_job1*.csv"))
+		return err == nil && len(names) == 2
 	})
-	names, err := filepath.Glob(filepath.Join(files, "nightly_*_job1*.csv"))
-	if err != nil || len(names) != 2 {
-		t.Fatalf("%v %v", names, err)
-	}
 	text := ""
 	for _, name := range names {
 		raw, err := os.ReadFile(name)

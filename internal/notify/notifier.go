@@ -167,9 +167,7 @@ func (n *Notifier) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// wake has a receiver's worker look. It is called within a transaction, so the worker
-// may look too early and finds the entry at its next look, after the token that Woken
-// leaves.
+// wake has a receiver's worker look.
 func (n *Notifier) wake(receiver string) {
 	if r := n.receivers[receiver]; r != nil {
 		select {
@@ -179,8 +177,8 @@ func (n *Notifier) wake(receiver string) {
 	}
 }
 
-// Wake has all workers look: a transaction that put something into the outbox is
-// through.
+// Wake has all workers look. It is called after a transaction that put something into
+// the outbox; without it they look within a minute.
 func (n *Notifier) Wake() {
 	for name := range n.receivers {
 		n.wake(name)

@@ -111,7 +111,6 @@ func (n *Notifier) put(tx *ledger.Tx, receiver string, e entry) error {
 	if err := tx.Put(nsOutbox, binary.BigEndian.AppendUint64(from, number), data); err != nil {
 		return err
 	}
-	n.wake(receiver)
 	return tx.Put(nsSeen, seen, binary.BigEndian.AppendUint32(nil, uint32(now.Unix()/86400))) //nolint:gosec // until the year 11 million
 }
 

@@ -31,6 +31,8 @@ type Options struct {
 	// Decided, when set, is called in the transaction of each decision: what it writes
 	// is there exactly when the decision is. It must be quick.
 	Decided func(tx *ledger.Tx, def Schedule, run Run) error
+	// Committed, when set, is called after each such transaction.
+	Committed func()
 	// LookEvery bounds a wait, so that a host's clock that was set is noticed; 0 is 15
 	// seconds.
 	LookEvery time.Duration
@@ -43,6 +45,7 @@ type Scheduler struct {
 	ledger  *ledger.DB
 	jobs    Jobs
 	decided func(*ledger.Tx, Schedule, Run) error
+	after   func()
 	log     *slog.Logger
 	now     func() time.Time
 	every   time.Duration
@@ -51,7 +54,7 @@ type Scheduler struct {
 
 // New makes a Scheduler. Nothing is started before Run.
 func New(opts Options) *Scheduler {
-	s := &Scheduler{ledger: opts.Ledger, jobs: opts.Jobs, decided: opts.Decided, log: opts.Logger, now: opts.Now,
+	s := &Scheduler{ledger: opts.Ledger, jobs: opts.Jobs, decided: opts.Decided, after: opts.Committed, log: opts.Logger, now: opts.Now,
 		every: opts.LookEvery, woken: make(chan struct{}, 1)}
 	if s.every <= 0 {
 		s.every = lookEvery
@@ -217,6 +220,9 @@ func (s *Scheduler) write(ctx context.Context, def Schedule, st *State, runs []R
 	})
 	if err != nil {
 		return err
+	}
+	if len(runs) > 0 && s.after != nil {
+		s.after()
 	}
 	for _, run := range runs {
 		level := slog.LevelInfo
