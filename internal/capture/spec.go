@@ -30,6 +30,7 @@ const (
 // Spec is what a request says: one kind of capture.
 type Spec struct {
 	Live *LiveSpec `json:"live,omitempty"`
+	Ring *RingSpec `json:"ring,omitempty"`
 }
 
 // LiveSpec asks for a capture on one device that one client reads as it comes.
@@ -89,8 +90,13 @@ func read(raw json.RawMessage) (Spec, error) {
 	if err := operation.DecodeSpec(Name, raw, &s); err != nil {
 		return s, err
 	}
-	if s.Live == nil {
-		return s, invalid("the spec says no kind of capture; there is: live")
+	switch {
+	case s.Live == nil && s.Ring == nil:
+		return s, invalid("the spec says no kind of capture; there are: live, ring")
+	case s.Live != nil && s.Ring != nil:
+		return s, invalid("the spec says two kinds of capture: live and ring")
+	case s.Ring != nil:
+		return s, nil // what there is to check depends on the devices
 	}
 	return s, s.Live.check()
 }
@@ -177,21 +183,30 @@ func (s *LiveSpec) onPlatform(dev *device.Device) error {
 	return nil
 }
 
-type capture struct{ streams *stream.Hub }
+type capture struct {
+	streams *stream.Hub
+	rings   RingOptions
+}
 
 var _ operation.Operation = (*capture)(nil)
 
 // New gives the operation. Streams is where live captures find their readers.
-func New(streams *stream.Hub) operation.Operation { return &capture{streams: streams} }
+func New(streams *stream.Hub, rings RingOptions) operation.Operation {
+	return &capture{streams: streams, rings: rings}
+}
 
 // Name implements operation.Operation.
 func (o *capture) Name() string { return Name }
 
-// Prepare checks the request. A live capture is of one device.
-func (o *capture) Prepare(_ context.Context, raw json.RawMessage, devices []*device.Device) (operation.Prepared, error) {
+// Prepare checks the request. A live capture is of one device; the rings of several
+// begin and stop together.
+func (o *capture) Prepare(ctx context.Context, raw json.RawMessage, devices []*device.Device) (operation.Prepared, error) {
 	s, err := read(raw)
 	if err != nil {
 		return operation.Prepared{}, err
+	}
+	if s.Ring != nil {
+		return o.prepareRing(ctx, s, devices)
 	}
 	out := operation.Prepared{Access: operation.Read}
 	if len(devices) != 1 {
@@ -221,6 +236,9 @@ func Stream(raw json.RawMessage) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if s.Live == nil {
+		return "", fault.New(fault.Invalid, "a ring is not read as it comes: fleetctl capture get has its files once it has stopped")
+	}
 	if s.Live.Stream == "" {
 		return "", fault.Wrap(fault.Internal, "find the stream", errors.New("the capture has none"))
 	}
@@ -234,7 +252,10 @@ func (o *capture) Steps(raw json.RawMessage, unit operation.Unit) ([]operation.S
 		return nil, err
 	}
 	if len(unit.Devices) != 1 {
-		return nil, invalid("a live capture is of one device; %d are selected", len(unit.Devices))
+		return nil, invalid("a unit of a capture is one device; it has %d", len(unit.Devices))
+	}
+	if s.Ring != nil {
+		return ringSteps(o.rings, s.Ring, unit.Devices[0]), nil
 	}
 	return liveSteps(o.streams, s.Live, unit.Devices[0]), nil
 }

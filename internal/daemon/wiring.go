@@ -21,7 +21,6 @@ import (
 	"capfleet/internal/secret"
 	"capfleet/internal/sel"
 	"capfleet/internal/stream"
-	"capfleet/internal/transfer"
 )
 
 // platforms is the list of drivers. A new platform is one line here.
@@ -42,17 +41,17 @@ func platforms(overrides string) ([]device.Driver, error) {
 }
 
 // operations is the list of kinds of work. A new operation is one line here.
-func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(string) (*device.Definition, bool), secrets *secret.Resolver, artifacts *artifact.Store, hub *stream.Hub, dossiers sel.GatherOptions) []operation.Operation {
+func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(string) (*device.Definition, bool), secrets *secret.Resolver, artifacts *artifact.Store, hub *stream.Hub, rings capture.RingOptions, dossiers sel.GatherOptions) []operation.Operation {
 	return []operation.Operation{
 		report.New(lib),
 		command.New(definition),
 		check.New(),
 		hostkeys.New(dialer, dialer),
-		capture.New(hub),
+		capture.New(hub, rings),
 		sel.New(sel.Options{Secrets: secrets}),
 		sel.NewCertificates(),
 		sel.NewDossier(dossiers),
-		hotfix.New(hotfix.Options{Definitions: definition, File: artifactFile(artifacts), Buffers: transfer.NewBuffers(0)}),
+		hotfix.New(hotfix.Options{Definitions: definition, File: artifactFile(artifacts), Buffers: rings.Buffers}),
 	}
 }
 

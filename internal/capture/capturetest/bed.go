@@ -204,8 +204,11 @@ func (b *Bed) Send(ctx context.Context, port uint16, n, size int, pause time.Dur
 		if size >= 8 {
 			binary.BigEndian.PutUint64(payload, uint64(i))
 		}
-		// Nobody listens there: the answer of an earlier packet may come as an error.
-		_, _ = conn.Write(payload)
+		// Nobody listens there: the answer of an earlier packet may come as the error of
+		// this one, which is not sent then.
+		if _, err := conn.Write(payload); err != nil {
+			_, _ = conn.Write(payload)
+		}
 		if pause == 0 {
 			continue
 		}
