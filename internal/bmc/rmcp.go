@@ -62,6 +62,7 @@ type session struct {
 	tag              byte   // of the last message that set the session up
 	sent             uint32 // session sequence number
 	sequence         byte   // of the last request, 6 bits
+	buffer           [maxDatagram]byte
 }
 
 // openSession offers the cipher suites until the BMC takes one. A refused
@@ -322,7 +323,7 @@ func parsePacket(datagram []byte) (*types.Session20, bool) {
 // exchange sends what pack gives until take has the answer: UDP loses
 // datagrams, and brings old ones.
 func (s *session) exchange(ctx context.Context, pack func() ([]byte, error), take func([]byte) (bool, error)) error {
-	buffer := make([]byte, maxDatagram)
+	buffer := s.buffer[:]
 	var last error
 	for range s.opts.Attempts {
 		datagram, err := pack()

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -349,9 +350,13 @@ func countsText(counts map[jobs.State]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// pciErrors are the records of PCI errors that the last check of a BMC did not see.
+// pciErrors are the records of PCI errors that the last check of a BMC did not see. One that
+// says that an error ended (its severity is ok) is none.
 func pciErrors(ev jobs.Event, rows []json.RawMessage) (messages []notify.Message) {
 	for _, raw := range rows {
+		if !bytes.Contains(raw, []byte(`"new":true`)) {
+			continue // of a log of thousands nearly all are old
+		}
 		var row struct {
 			BMC      string     `json:"bmc"`
 			RecordID uint64     `json:"record_id"`
@@ -365,15 +370,15 @@ func pciErrors(ev jobs.Event, rows []json.RawMessage) (messages []notify.Message
 			Raw      *string    `json:"raw"`
 			New      bool       `json:"new"`
 		}
-		if json.Unmarshal(raw, &row) != nil || !row.New || !strings.HasPrefix(row.Kind, "pci") {
+		if json.Unmarshal(raw, &row) != nil || !row.New || !strings.HasPrefix(row.Kind, "pci") || row.Severity == "ok" {
 			continue
 		}
-		at, bytes := "", ""
+		at, record := "", ""
 		if row.Time != nil {
 			at = row.Time.UTC().Format(time.RFC3339)
 		}
 		if row.Raw != nil {
-			bytes = *row.Raw
+			record = *row.Raw
 		}
 		where := ""
 		if row.Bus != nil && row.Device != nil && row.Function != nil {
@@ -381,7 +386,7 @@ func pciErrors(ev jobs.Event, rows []json.RawMessage) (messages []notify.Message
 		}
 		m := notify.Message{
 			// The record and not the check: the same record is told once.
-			ID:        fmt.Sprintf("pci/%s/%s/%d/%s/%s", ev.Device, row.BMC, row.RecordID, at, bytes),
+			ID:        fmt.Sprintf("pci/%s/%s/%d/%s/%s", ev.Device, row.BMC, row.RecordID, at, record),
 			Condition: notify.PCIError, Severity: notify.Warning, Time: ev.Time, Device: ev.Device, Job: ev.Job, Operation: "sel",
 			Summary: fmt.Sprintf("%s: %s%s (%s, record %d %s)", ev.Device, row.Kind, where, row.Event, row.RecordID, at), Details: raw}
 		if row.Severity == "critical" {
