@@ -88,7 +88,7 @@ func (s service) AddSchedule(ctx context.Context, by string, req api.ScheduleReq
 	if err := s.d.notify.CheckDelivery(req.Deliver); err != nil {
 		return api.Schedule{}, err
 	}
-	access, err := s.d.tryRequest(ctx, req.Request)
+	access, err := s.d.tryRequest(ctx, by, req.Request)
 	if err != nil {
 		return api.Schedule{}, err
 	}
@@ -115,22 +115,18 @@ func (s service) AddSchedule(ctx context.Context, by string, req api.ScheduleReq
 }
 
 // tryRequest checks a request as Start does, starting nothing, and gives what it
-// does to devices.
-func (d *Daemon) tryRequest(ctx context.Context, req api.JobRequest) (operation.Access, error) {
-	op, ok := d.operations[req.Operation]
-	if !ok {
-		return "", fault.New(fault.Invalid, "there is no operation %q", clip(req.Operation))
-	}
-	devices, err := d.inventory.Load().Select(selection(req.Selection))
+// does to devices. A change by the clock needs a window that it stays in.
+func (d *Daemon) tryRequest(ctx context.Context, by string, req api.JobRequest) (operation.Access, error) {
+	request, err := d.request(ctx, by, req)
 	if err != nil {
 		return "", err
 	}
-	prepared, err := op.Prepare(ctx, req.Spec, devices)
-	if err != nil {
-		return "", err
+	access := operation.Access(request.Access)
+	if r := req.Rollout; access == operation.Change && (r == nil || len(r.Window) == 0) {
+		return "", &fault.Error{Kind: fault.Invalid, Act: "put a change on a schedule", Err: errors.New("it names no window"),
+			Next: "add --window, such as --window 'Sat 22:00+4h', to the command"}
 	}
-	_, err = without(devices, prepared.Omit, req.Operation)
-	return prepared.Access, err
+	return access, nil
 }
 
 func (s service) ApproveSchedule(ctx context.Context, name, by string) (api.Schedule, error) {
