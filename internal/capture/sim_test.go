@@ -164,13 +164,19 @@ func TestOldTcpdump(t *testing.T) {
 	}
 }
 
-func TestNoTcpdump(t *testing.T) {
+// What is missing on the device is said with the remedy before anything starts.
+func TestD6DeviceThatCannotCapture(t *testing.T) {
 	t.Parallel()
-	env, c := simulated(t, "*:no_tcpdump")
-	device := deviceOf(t, env, "linux")
-	_, res, did := live(t, env, c, device, map[string]any{"interface": "eth0"})
-	if len(res.Failures) != 1 || !strings.Contains(res.Failures[0].Message, "install tcpdump") || res.Failures[0].Device != device || len(did) > 0 {
-		t.Errorf("%+v, %+v", res.Failures, did)
+	for fault, remedy := range map[string]string{"no_tcpdump": "install tcpdump", "capture_denied": "--sudo"} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			env, c := simulated(t, "*:"+fault)
+			device := deviceOf(t, env, "linux")
+			_, res, did := live(t, env, c, device, map[string]any{"interface": "eth0"})
+			if len(res.Failures) != 1 || !strings.Contains(res.Failures[0].Message, remedy) || res.Failures[0].Device != device || len(did) > 0 {
+				t.Errorf("%+v, %+v", res.Failures, did)
+			}
+		})
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 
 func (a *app) captureCommand() *cobra.Command {
 	cmd := a.group("capture", "packets from devices")
-	cmd.AddCommand(a.captureLiveCommand(), a.captureFilterCommand())
+	cmd.AddCommand(a.captureLiveCommand(), a.captureStartCommand(), a.captureStopCommand(), a.captureListCommand(), a.captureGetCommand(), a.captureFilterCommand())
 	return cmd
 }
 
@@ -33,6 +33,7 @@ type streamFleet interface {
 // captureSpec is the spec of the operation "capture".
 type captureSpec struct {
 	Live *liveSpec `json:"live,omitempty"`
+	Ring *ringSpec `json:"ring,omitempty"`
 }
 
 type liveSpec struct {

@@ -100,8 +100,9 @@ type shellSetup struct {
 	stdin    io.Reader // what programs read that are not in a pipe
 	stdout   io.Writer
 	stderr   io.Writer
-	dir      string   // "" is the user's home
-	env      []string // exported by the parent
+	dir      string    // "" is the user's home
+	env      []string  // exported by the parent
+	input    io.Reader // what the shell itself reads; nil is nothing
 }
 
 // newBash makes a shell that ends with ctx. Whoever asked for it closes it.
@@ -124,9 +125,9 @@ func newBash(ctx context.Context, s *session, setup shellSetup) (*bash, error) {
 	b.runner, err = interp.New(
 		interp.Env(expand.ListEnviron(env...)),
 		interp.Dir("/"),
-		interp.StdIO(nil, setup.stdout, setup.stderr),
+		interp.StdIO(setup.input, setup.stdout, setup.stderr),
 		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return b.exec }),
-		interp.CallHandler(limitDepth),
+		interp.CallHandler(external),
 		interp.OpenHandler(b.open),
 		interp.StatHandler(b.stat),
 		interp.ReadDirHandler2(func(_ context.Context, name string) ([]fs.DirEntry, error) { return s.dev.files.readDir(name) }),
@@ -157,7 +158,10 @@ func newBash(ctx context.Context, s *session, setup shellSetup) (*bash, error) {
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // nested is a shell started from this one.
-func (c *call) nested() (*bash, error) {
+func (c *call) nested() (*bash, error) { return c.nestedWith(nil) }
+
+// nestedWith is nested, with something for the shell itself to read.
+func (c *call) nestedWith(input io.Reader) (*bash, error) {
 	var env []string
 	c.env.Each(func(name string, v expand.Variable) bool {
 		if v.Exported && v.Kind == expand.String {
@@ -166,7 +170,7 @@ func (c *call) nested() (*bash, error) {
 		return true
 	})
 	return newBash(c.ctx, c.s, shellSetup{commands: c.sh.commands, prompt: c.sh.prompt, stdin: c.in, stdout: c.out, stderr: c.err,
-		dir: c.dir, env: env})
+		dir: c.dir, env: env, input: input})
 }
 
 // close ends background jobs and waits for them.
@@ -283,6 +287,9 @@ func (b *bash) open(ctx context.Context, name string, flag int, perm fs.FileMode
 		return devNull{}, nil
 	case "/dev/stdin":
 		return readOnly{io.NopCloser(b.stdin)}, nil
+	}
+	if r, ok := b.procStat(name); ok {
+		return readOnly{r}, nil
 	}
 	if flag&(os.O_WRONLY|os.O_RDWR) == 0 {
 		r, err := b.s.dev.files.content(name)

@@ -28,7 +28,8 @@ type device struct {
 	files   *tree
 	st      *deviceState
 
-	ordered atomic.Pointer[faults] // in force
+	ordered   atomic.Pointer[faults] // in force
+	processes processTable
 
 	mu        sync.Mutex
 	orders    map[string]func(*faults)

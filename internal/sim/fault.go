@@ -82,6 +82,9 @@ type faults struct {
 	hang           bool
 
 	takeover       bool
+	oldTcpdump     bool
+	noTcpdump      bool
+	captureDenied  bool
 	enablePassword bool
 	failoverFlap   bool
 	rebootLoop     time.Duration
@@ -157,6 +160,9 @@ func generalCatalogue() []entry {
 		variant("config_prompt", "=config|configuration", "the word in the prompt of configuration mode",
 			choice(func(f *faults, s string) { f.configPrompt = s }, "config", "configuration")).on(platformOSm),
 		variant("install_time", "=DURATION", "how long an installation takes (1s)", duration(time.Second, func(f *faults, d time.Duration) { f.installTime = d })),
+		variant("old_tcpdump", "", "has a tcpdump of long ago, without -U", flag(func(f *faults) { f.oldTcpdump = true })),
+		fault("no_tcpdump", "", "has no tcpdump", flag(func(f *faults) { f.noTcpdump = true })),
+		fault("capture_denied", "", "lets nobody but root capture", flag(func(f *faults) { f.captureDenied = true })),
 		variant("ansi", "", "puts escape sequences around its prompts", flag(func(f *faults) { f.ansi = true })),
 		variant("boot_time", "=DURATION", "how long a boot takes (2s)", duration(2*time.Second, func(f *faults, d time.Duration) { f.bootTime = d })),
 		variant("sync", "=STATE", "the configuration sync state that prompts and show cm sync-status give",

@@ -22,8 +22,8 @@ func programs() map[string]command {
 	return map[string]command{
 		"cat": runCat, "date": runDate, "df": runDF, "grep": runGrep, "head": runHead,
 		"hostname": func(c *call) int { c.printf("%s\n", c.dev().hostname()); return 0 },
-		"id":       func(c *call) int { c.printf("uid=%d(%s) gid=%d(%s)\n", uid(c), c.s.user, uid(c), c.s.user); return 0 },
-		"ls":       runLS, "md5sum": digest(md5.New), "mkdir": runMkdir, "mv": runMV, "reboot": runReboot,
+		"id":       runID, "kill": runKill, "tcpdump": runTcpdump, "which": runWhich,
+		"ls": runLS, "md5sum": digest(md5.New), "mkdir": runMkdir, "mv": runMV, "reboot": runReboot,
 		"rm": runRM, "sha256sum": digest(sha256.New), "sleep": runSleep, "stty": runStty,
 		"sudo": runSudo, "sh": runShell, "bash": runShell, "tail": runTail, "uname": runUname, "uptime": runUptime,
 		"wc": runWC, "whoami": func(c *call) int { c.printf("%s\n", c.s.user); return 0 },
@@ -246,6 +246,8 @@ func runSudo(c *call) int {
 func runShell(c *call) int {
 	var script string
 	switch args := c.args[1:]; {
+	case len(args) > 2 && args[0] == "-c" && c.s.term == nil:
+		return runScript(c)
 	case len(args) >= 2 && (args[0] == "-c" || args[0] == "-lc"):
 		script = args[1]
 	case len(args) == 0 && c.s.hasPTY && c.s.term != nil:

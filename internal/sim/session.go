@@ -72,7 +72,8 @@ func (c *connection) session(nc ssh.NewChannel) {
 	defer func() { _ = ch.Close() }() // the program's own end closes it too
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
-	s := &session{dev: c.dev, conn: c, ch: ch, ctx: ctx, user: c.account.username, env: map[string]string{}}
+	s := &session{dev: c.dev, conn: c, ch: ch, ctx: ctx, user: c.account.username,
+		env: map[string]string{"SSH_CONNECTION": c.between()}}
 
 	defer s.joins.Wait()
 	defer cancel()
