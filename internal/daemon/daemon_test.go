@@ -21,6 +21,7 @@ import (
 
 	"capfleet/internal/api"
 	"capfleet/internal/api/client"
+	"capfleet/internal/childtest"
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
@@ -28,7 +29,10 @@ import (
 	"capfleet/internal/sim"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	childtest.Main(map[string]func(arg string) error{"week": liveTheWeek})
+	goleak.VerifyTestMain(m)
+}
 
 // place is a folder for a daemon. Its name is short because a socket's path may
 // have no more than 107 bytes.
@@ -342,7 +346,7 @@ func TestStartRefuses(t *testing.T) {
 		kind fault.Kind
 		says string
 	}{
-		"operation":   {api.JobRequest{Operation: "reprot", Selection: all}, fault.Invalid, `there is no operation "reprot" (there are: bmccerts, check`},
+		"operation":   {api.JobRequest{Operation: "reprot", Selection: all}, fault.Invalid, `there is no operation "reprot" (there are: bmccerts`},
 		"no device":   {api.JobRequest{Operation: "check"}, fault.Invalid, "no devices are selected"},
 		"nobody":      {api.JobRequest{Operation: "check", Selection: api.Selection{Names: []string{"z*"}}}, fault.NotFound, "z*"},
 		"selector":    {api.JobRequest{Operation: "check", Selection: api.Selection{Selector: "tier=croe"}}, fault.NotFound, "tier=core"},
