@@ -58,9 +58,10 @@ fuzz: ## every fuzz target for FUZZTIME each (default 60s)
 	scripts/fuzz $(FUZZTIME)
 
 .PHONY: chaos
-chaos: ## kill the real fleetd KILLS times (default 200), half of them at crash points, and once at each commit
+chaos: ## kill the real fleetd KILLS times (default 200), half of them at crash points, once at each commit, and through a week of schedules
 	FLEETD_CHAOS_KILLS=$(KILLS) FLEETD_CHAOS_FAILPOINTS=1 $(GO) test -tags failpoint -count 1 -timeout 30m -run 'TestChaos$$' -v ./cmd/fleetd
 	$(GO) test -tags failpoint -count 1 -run 'KilledAtEachCommit$$' -v ./internal/jobs
+	FLEETD_WEEK_DAYS=7 $(GO) test -count 1 -timeout 30m -run 'TestWeek$$' -v ./internal/daemon
 
 .PHONY: clean
 clean: ## remove what was built
