@@ -80,7 +80,7 @@ Keys of a journal entry: time, kind, unit, step, attempt, detail, error
 			if job.Rollout != nil {
 				view = rolloutTaskView()
 				slices.SortStableFunc(tasks, func(x, y api.Task) int { return x.Wave - y.Wave })
-				if rows, err = output.Rows(tasks); err != nil {
+				if rows, err = rolloutRows(tasks, wide); err != nil {
 					return fault.Wrap(fault.Internal, "print the job", err)
 				}
 			}
@@ -156,21 +156,39 @@ func taskView() output.View {
 	}}
 }
 
-// rolloutTaskView shows what people look for in a rollout: which wave, what it waits
-// for, and until when.
+// rolloutTaskView shows what people look for in a rollout: which wave, and what a
+// device is at or waits for.
 func rolloutTaskView() output.View {
 	return output.View{Table: []output.Column{
 		{Key: "wave", Head: "WAVE", Kind: output.Number},
 		{Key: "device", Head: "DEVICE", Fixed: true},
 		{Key: "unit", Head: "UNIT", Wide: true},
 		{Key: "state", Head: "STATE", Kind: output.State, Fixed: true},
-		{Key: "step", Head: "STEP"},
+		{Key: "step", Head: "STEP", Wide: true},
 		{Key: "attempt", Head: "TRY", Kind: output.Number, Wide: true},
 		{Key: "started_at", Head: "STARTED", Kind: output.Time, Wide: true},
 		{Key: "finished_at", Head: "FINISHED", Kind: output.Time, Wide: true},
-		{Key: "until", Head: "UNTIL", Kind: output.Time},
-		{Key: "reason", Head: "REASON"},
+		{Key: "until", Head: "UNTIL", Kind: output.Time, Wide: true},
+		{Key: "reason", Head: "NOW"},
 	}}
+}
+
+// rolloutRows are the rows of that table. Where it is narrow, one column tells the
+// step of what is at work, and until when the others wait.
+func rolloutRows(tasks []api.Task, wide bool) ([]json.RawMessage, error) {
+	if wide {
+		return output.Rows(tasks)
+	}
+	tasks = slices.Clone(tasks)
+	for i := range tasks {
+		switch t := &tasks[i]; {
+		case t.State == "running":
+			t.Reason = strings.TrimSuffix(t.Step+"; "+t.Reason, "; ")
+		case t.State == "waiting" && t.Until != nil:
+			t.Reason = "until " + t.Until.UTC().Format("2006-01-02 15:04Z") + ": " + t.Reason
+		}
+	}
+	return output.Rows(tasks)
 }
 
 func journalView() output.View {

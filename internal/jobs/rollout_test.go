@@ -67,7 +67,7 @@ func TestCanaryFails(t *testing.T) {
 		job := h.submit(change(rollout.Policy{Wave: rollout.Units(2)}, names(5)...))
 		h.await(job.ID, 0, state("d0000", jobs.Running))
 		synctest.Wait()
-		if task := h.task(job.ID, "d0003"); task.State != jobs.Waiting || task.Wave != 2 || task.Reason != "waits for the waves before its own" {
+		if task := h.task(job.ID, "d0003"); task.State != jobs.Waiting || task.Wave != 2 || task.Reason != "after the waves before it" {
 			t.Errorf("%+v", task)
 		}
 		got, s := h.finish(job.ID)
@@ -114,7 +114,7 @@ func TestWindow(t *testing.T) {
 		h.await(job.ID, 0, state("a", jobs.Waiting))
 		task := h.task(job.ID, "a")
 		opens := time.Date(2000, 1, 1, 21, 0, 0, 0, time.UTC)
-		if task.Reason != "waits for its window (Sat 22:00+2h)" || task.Until == nil || !task.Until.Equal(opens) {
+		if task.Reason != "window Sat 22:00+2h" || task.Until == nil || !task.Until.Equal(opens) {
 			t.Errorf("%+v", task)
 		}
 		if _, s, _ := h.Job(t.Context(), job.ID); s != jobs.Waiting {
@@ -423,7 +423,7 @@ func TestLinksOfTwoRollouts(t *testing.T) {
 			ids = append(ids, h.submit(req).ID)
 		}
 		time.Sleep(time.Second)
-		if task := h.task(ids[1], "b"); task.Reason != "link core-a has no other cover while another unit is out" {
+		if task := h.task(ids[1], "b"); task.Reason != "link core-a: its other cover is out" {
 			t.Errorf("%+v", task)
 		}
 		for _, id := range ids {

@@ -198,25 +198,25 @@ func (d *decider) stop() string {
 func (d *decider) consider(i int, o opening) {
 	switch u := d.Units[i]; {
 	case d.Policy.Approve && !d.state.Approved:
-		d.wait(i, "waits for approval (fleetctl job approve)", time.Time{})
+		d.wait(i, "waits for approval by another user", time.Time{})
 	case u.Wave > d.wave:
-		d.wait(i, "waits for the waves before its own", time.Time{})
+		d.wait(i, "after the waves before it", time.Time{})
 	case d.Policy.PauseAfterCanary && d.Canary > 0 && d.wave > 0 && !d.state.Paused:
 		d.made.Pause = true
 		d.wait(i, "the job pauses after the canary", time.Time{})
 	case u.Wave == d.wave && d.soak.After(d.now):
-		d.wait(i, "the wave before it is looked at (soak)", d.soak)
+		d.wait(i, "soak of the wave before it", d.soak)
 	case !o.open:
-		d.wait(i, "waits for its window"+inBrackets(o.window), o.until)
+		d.wait(i, "window"+orNone(" ", o.window), o.until)
 	case d.uncovered(i, d.down) != "":
 		d.skip(i, fmt.Sprintf("link %s has no other cover left", d.uncovered(i, d.down)))
 	case d.uncovered(i, d.down, d.out, d.state.Elsewhere) != "":
-		d.wait(i, fmt.Sprintf("link %s has no other cover while another unit is out",
+		d.wait(i, fmt.Sprintf("link %s: its other cover is out",
 			d.uncovered(i, d.down, d.out, d.state.Elsewhere)), time.Time{})
 	case d.running >= d.atOnce():
-		d.wait(i, fmt.Sprintf("%s at once are out", plural(d.atOnce(), "unit")), time.Time{})
+		d.wait(i, fmt.Sprintf("%s of the wave at once", plural(d.atOnce(), "unit")), time.Time{})
 	case d.running+d.failed >= d.Budget:
-		d.wait(i, fmt.Sprintf("budget: %d failed and %d out of at most %s", d.failed, d.running, plural(d.Budget, "failure")), time.Time{})
+		d.wait(i, fmt.Sprintf("budget of %s: %d failed, %d out", plural(d.Budget, "failure"), d.failed, d.running), time.Time{})
 	default:
 		d.running++
 		add(d.out, u.Links)
@@ -306,6 +306,13 @@ func (d *decider) missed(i int, o opening) string {
 		text += "; it may take " + short(w)
 	}
 	return text
+}
+
+func orNone(before, s string) string {
+	if s == "" {
+		return ""
+	}
+	return before + s
 }
 
 func inBrackets(s string) string {
