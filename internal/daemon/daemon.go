@@ -71,6 +71,7 @@ type Daemon struct {
 	schedules  *schedule.Scheduler
 	notify     *notify.Notifier
 	history    *history.Store
+	assessed   assessed
 	handled    mark // of the events that history and notifications are made of
 	artifacts  *artifact.Store
 	ledger     *ledger.DB
@@ -285,6 +286,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	beside.Go(func() { d.reload(serveCtx) })
 	beside.Go(func() { d.upkeep(serveCtx) })
 	beside.Go(func() { d.schedules.Run(serveCtx) })
+	beside.Go(func() { d.assessAll(serveCtx) })
 	beside.Go(func() { d.derive(serveCtx) })
 	beside.Go(func() { d.notify.Run(serveCtx) })
 	beside.Go(func() { d.watchdog(workCtx) })

@@ -207,6 +207,7 @@ type effect func(tx *ledger.Tx) error
 // transaction waits for anything.
 func (d *Daemon) handle(ctx context.Context, batch []jobs.Event, quiet uint64) error {
 	var effects []effect
+	var touched []history.Series
 	finished := false
 	known := map[string]jobs.Job{}
 	for _, ev := range batch {
@@ -232,11 +233,11 @@ func (d *Daemon) handle(ctx context.Context, batch []jobs.Event, quiet uint64) e
 			}
 			known[ev.Job] = job
 		}
-		more, err := d.effects(ctx, ev, job, ev.Seq <= quiet)
+		more, series, err := d.effects(ctx, ev, job, ev.Seq <= quiet)
 		if err != nil {
 			return err
 		}
-		effects = append(effects, more...)
+		effects, touched = append(effects, more...), append(touched, series...)
 	}
 	err := d.ledger.Update(ctx, func(tx *ledger.Tx) error {
 		for _, e := range effects {
@@ -250,6 +251,9 @@ func (d *Daemon) handle(ctx context.Context, batch []jobs.Event, quiet uint64) e
 		return err
 	}
 	d.handled.move(batch[len(batch)-1].Seq)
+	if err := d.assess(ctx, touched); err != nil {
+		return err
+	}
 	if len(effects) > 0 {
 		d.notify.Wake()
 	}
@@ -259,15 +263,14 @@ func (d *Daemon) handle(ctx context.Context, batch []jobs.Event, quiet uint64) e
 	return nil
 }
 
-// effects says what one event leads to.
-func (d *Daemon) effects(ctx context.Context, ev jobs.Event, job jobs.Job, quiet bool) ([]effect, error) {
+// effects says what one event leads to, and which series of the history it adds to.
+func (d *Daemon) effects(ctx context.Context, ev jobs.Event, job jobs.Job, quiet bool) (effects []effect, touched []history.Series, err error) {
 	if ev.Type == jobs.EventJobFinished {
-		if quiet {
-			return nil, nil
+		if !quiet {
+			effects, err = d.finished(ctx, ev, job)
 		}
-		return d.finished(ctx, ev, job)
+		return effects, nil, err
 	}
-	var effects []effect
 	if ev.State == jobs.Attention && !quiet {
 		effects = append(effects, d.tells(attention(ev, job)))
 	}
@@ -275,19 +278,23 @@ func (d *Daemon) effects(ctx context.Context, ev jobs.Event, job jobs.Job, quiet
 	case "report":
 		rows, err := d.engine.DeviceRows(ctx, ev.Job, ev.Device)
 		if err != nil || len(rows) == 0 {
-			return effects, ignoreGone(err)
+			return effects, nil, ignoreGone(err)
 		}
-		return append(effects, d.remembers(ev, job, rows, quiet)), nil
+		points := pointsOf(job, ev.Device, rows)
+		for _, at := range points {
+			touched = append(touched, at.of)
+		}
+		return append(effects, d.remembers(ev, points, quiet)), touched, nil
 	case "sel":
 		rows, err := d.engine.DeviceRows(ctx, ev.Job, ev.Device)
 		if err != nil || quiet {
-			return effects, ignoreGone(err)
+			return effects, nil, ignoreGone(err)
 		}
 		for _, m := range pciErrors(ev, rows) {
 			effects = append(effects, d.tells(m))
 		}
 	}
-	return effects, nil
+	return effects, nil, nil
 }
 
 // ignoreGone takes a job that retention has just taken for one without rows.
@@ -399,8 +406,7 @@ func pciErrors(ev jobs.Event, rows []json.RawMessage) (messages []notify.Message
 
 // remembers adds a report's figures to the history and tells of what fell below a
 // limit.
-func (d *Daemon) remembers(ev jobs.Event, job jobs.Job, rows []json.RawMessage, quiet bool) effect {
-	points := pointsOf(job, ev.Device, rows)
+func (d *Daemon) remembers(ev jobs.Event, points []pointAt, quiet bool) effect {
 	return func(tx *ledger.Tx) error {
 		for _, at := range points {
 			if err := d.history.Add(tx, at.of, at.point); err != nil {

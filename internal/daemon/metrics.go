@@ -28,6 +28,8 @@ func (d *Daemon) newMetrics(db *ledger.DB, limits jobs.Limits) *metrics.Metrics 
 		Queue:      func(ctx context.Context) (jobs.Stats, error) { return d.engine.Stats(ctx) },
 		Ledger:     db.Stats,
 		Fleet:      d.fleetFigures,
+		Capacity:   d.capacityFigures,
+		Outbox:     d.outboxFigures,
 		Logger:     d.log,
 	})
 	m.InventoryRead(d.now(), nil)

@@ -44,7 +44,10 @@ type Options struct {
 	Queue      func(context.Context) (jobs.Stats, error)
 	Ledger     func() (ledger.Stats, error)
 	Fleet      func(context.Context) (map[string]Fleet, error) // by platform
-	Logger     *slog.Logger
+	// Capacity and Outbox are of what is derived from events; nil has no metrics.
+	Capacity func() []Capacity
+	Outbox   func(context.Context) (map[string]int, error) // by kind of receiver
+	Logger   *slog.Logger
 }
 
 // Metrics is a registry of its own with fleetd's collectors. It is safe for
@@ -79,7 +82,7 @@ func New(opts Options) *Metrics {
 	limits.WithLabelValues("device").Set(float64(opts.Limits.PerDevice))
 	m.queue = newQueue(opts.Operations)
 	m.ssh = newSSH()
-	m.registry.MustRegister(build, m.reloadOK, m.reloadTime, limits, newState(opts),
+	m.registry.MustRegister(build, m.reloadOK, m.reloadTime, limits, newState(opts), newForesight(opts),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.queue.collectors()...)
 	m.registry.MustRegister(m.ssh.collectors()...)
