@@ -341,7 +341,7 @@ func (d *ngDecoder) statistics(r *Reader, body []byte) error {
 func (d *ngDecoder) packet(r *Reader, kind uint32, body []byte, p *Packet) error {
 	order := byteOrder(d.big)
 	var id, captured, original uint32
-	data := body
+	var data []byte
 	switch kind {
 	case blockSimple:
 		original, data = order.Uint32(body), body[4:]

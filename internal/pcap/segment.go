@@ -50,6 +50,9 @@ type Window struct {
 // Link is the link type of all packets.
 func (w *Window) Link() LinkType { return w.dec.link }
 
+// Before is the number of packets before the window's first, for Take.
+func (w *Window) Before() uint64 { return w.number }
+
 // Len is the number of packets.
 func (w *Window) Len() int {
 	n := 0

@@ -25,7 +25,7 @@ func (t *tally) summary(r *pcap.Reader) *Summary {
 	if t.cut > 0 {
 		s.SmallestCut, s.LargestCut = &t.smallestCut, &t.largestCut
 	}
-	t.times(s)
+	t.rates(s)
 	for _, o := range t.oddities {
 		if o.Packets > 0 {
 			s.Oddities = append(s.Oddities, o)
@@ -34,8 +34,8 @@ func (t *tally) summary(r *pcap.Reader) *Summary {
 	return s
 }
 
-// times works out what depends on times. Rates need the time of every packet.
-func (t *tally) times(s *Summary) {
+// rates works out what depends on times. Rates need the time of every packet.
+func (t *tally) rates(s *Summary) {
 	if t.disorder || t.untimed == 0 {
 		ordered := !t.disorder
 		s.StrictOrder = &ordered

@@ -13,7 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"os"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"capfleet/internal/pcap"
 	"capfleet/internal/pcap/layers"
@@ -110,22 +114,19 @@ type Options struct {
 	Reader pcap.ReaderOptions
 }
 
-// contextInterval is after how many packets the context is looked at.
-const contextInterval = 4096
-
 // Read reads a capture to its end. With an error the summary is of what was read
 // before it; a damaged capture is a *pcap.Error.
 func Read(ctx context.Context, src io.Reader, opts Options) (*Summary, error) {
+	if file, size := regular(src); file != nil {
+		return readFile(ctx, file, size, opts)
+	}
 	file := &stored{ctx: ctx, src: src}
 	sum := sha256.New()
 	if opts.Hash {
 		file.sink = sum
 	}
 	t := &tally{}
-	reader, err := pcap.NewReader(file, opts.Reader)
-	if err == nil {
-		err = t.packets(ctx, reader)
-	}
+	reader, err := pcap.Scan(ctx, file, opts.Reader, t)
 	s := t.summary(reader)
 	if opts.Hash && !errors.Is(err, pcap.ErrNotCapture) {
 		drained := file.drain()
@@ -135,6 +136,48 @@ func Read(ctx context.Context, src io.Reader, opts Options) (*Summary, error) {
 		err = cmp.Or(err, drained)
 	}
 	s.FileBytes = file.n
+	return s, err
+}
+
+// regular gives src as a regular file and its size; nil when it is none or does not
+// stand at its beginning.
+func regular(src io.Reader) (*os.File, int64) {
+	file, ok := src.(*os.File)
+	if !ok {
+		return nil, 0
+	}
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, 0
+	}
+	if at, err := file.Seek(0, io.SeekCurrent); err != nil || at != 0 {
+		return nil, 0
+	}
+	return file, info.Size()
+}
+
+// readFile reads a file that can be read in two places at once: it is hashed while
+// its packets are counted.
+func readFile(ctx context.Context, file *os.File, size int64, opts Options) (*Summary, error) {
+	whole := &stored{ctx: ctx, src: io.NewSectionReader(file, 0, math.MaxInt64)}
+	sum := sha256.New()
+	var hashing errgroup.Group
+	if opts.Hash {
+		whole.sink = sum
+		hashing.Go(whole.drain)
+	}
+	t := &tally{}
+	reader, err := pcap.Scan(ctx, file, opts.Reader, t)
+	s := t.summary(reader)
+	s.FileBytes = size
+	hashed := hashing.Wait()
+	if opts.Hash && !errors.Is(err, pcap.ErrNotCapture) {
+		if hashed == nil {
+			s.SHA256 = hex.EncodeToString(sum.Sum(nil))
+			s.FileBytes = whole.n
+		}
+		err = cmp.Or(err, hashed)
+	}
 	return s, err
 }
 
@@ -170,35 +213,87 @@ func (f *stored) drain() error {
 type tally struct {
 	count, wire, captured, untimed, cut, comments uint64
 
-	first, last, before     pcap.Timestamp
-	timed, disorder         bool
-	smallest, largest       uint32
-	smallestCut, largestCut uint32
-	perInterface            []uint64
-	link                    pcap.LinkType
-	mixed                   bool
-	oddities                [len(oddityNames)]Oddity
+	// The earliest and latest time, that of the last packet, and of the first.
+	first, last, before, begin pcap.Timestamp
+	timed, disorder            bool
+	smallest, largest          uint32
+	smallestCut, largestCut    uint32
+	perInterface               []uint64
+	link                       pcap.LinkType
+	mixed                      bool
+	oddities                   [len(oddityNames)]Oddity
 }
 
-// packets counts all packets of a capture.
-func (t *tally) packets(ctx context.Context, r *pcap.Reader) error {
-	var p pcap.Packet
+// Packet counts a packet.
+func (t *tally) Packet(p *pcap.Packet) {
 	var f layers.Frame
-	for {
-		if t.count%contextInterval == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
+	t.packet(p)
+	layers.Decode(p.Link, p.Data, p.Length, &f)
+	t.odd(p, f.Oddity)
+}
+
+// Sift counts the packets of a window by themselves, with numbers from 1.
+func (t *tally) Sift(w *pcap.Window, _ any) any {
+	part := &tally{}
+	var f layers.Frame
+	p := pcap.Packet{Link: w.Link(), HasTime: true}
+	for _, run := range w.Runs() {
+		for _, at := range run {
+			p.Number++
+			p.Data, p.Length, p.Time = w.Frame(at), w.Length(at), w.Time(at)
+			part.packet(&p)
+			layers.Decode(p.Link, p.Data, p.Length, &f)
+			part.odd(&p, f.Oddity)
 		}
-		if err := r.Next(&p); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
+	}
+	return part
+}
+
+// Take adds what Sift counted.
+func (t *tally) Take(w *pcap.Window, sifted any) {
+	part := sifted.(*tally) //nolint:forcetypeassert // what Sift gave
+	if part.count == 0 {
+		return
+	}
+	if t.count == 0 {
+		t.smallest, t.largest, t.link = part.smallest, part.largest, part.link
+	}
+	for i := range part.oddities {
+		o, more := &t.oddities[i], &part.oddities[i]
+		if more.Packets > 0 && o.Packets == 0 {
+			o.Kind, o.First = more.Kind, more.First+w.Before()
 		}
-		t.packet(&p)
-		layers.Decode(p.Link, p.Data, p.Length, &f)
-		t.odd(&p, f.Oddity)
+		o.Packets += more.Packets
+	}
+	if part.cut > 0 {
+		if t.cut == 0 {
+			t.smallestCut, t.largestCut = part.smallestCut, part.largestCut
+		}
+		t.smallestCut, t.largestCut = min(t.smallestCut, part.smallestCut), max(t.largestCut, part.largestCut)
+	}
+	t.smallest, t.largest = min(t.smallest, part.smallest), max(t.largest, part.largest)
+	t.mixed = t.mixed || part.link != t.link || part.mixed
+	t.count, t.wire, t.captured, t.cut = t.count+part.count, t.wire+part.wire, t.captured+part.captured, t.cut+part.cut
+	for len(t.perInterface) == 0 {
+		t.perInterface = append(t.perInterface, 0)
+	}
+	t.perInterface[0] += part.count // a pcap file has no other
+	t.times(part)
+}
+
+// times joins the times of packets that follow.
+func (t *tally) times(part *tally) {
+	if !t.timed {
+		t.timed, t.begin, t.first, t.last, t.before, t.disorder = true, part.begin, part.first, part.last, part.before, part.disorder
+		return
+	}
+	t.disorder = t.disorder || part.disorder || part.begin.Compare(t.before) < 0
+	t.before = part.before
+	if part.first.Compare(t.first) < 0 {
+		t.first = part.first
+	}
+	if part.last.Compare(t.last) > 0 {
+		t.last = part.last
 	}
 }
 
@@ -236,7 +331,7 @@ func (t *tally) time(p *pcap.Packet) {
 	}
 	if !t.timed {
 		t.timed = true
-		t.first, t.last, t.before = p.Time, p.Time, p.Time
+		t.first, t.last, t.before, t.begin = p.Time, p.Time, p.Time, p.Time
 		return
 	}
 	if p.Time.Compare(t.before) < 0 {

@@ -85,7 +85,7 @@ func (d *decoder) ipv6(off int) {
 	f.Transport = min(at, f.End)
 	// Each extension header is 8 bytes or longer, so this comes to an end.
 	for {
-		size := 0
+		var size int
 		switch f.Protocol {
 		case extHopByHop, extRouting, extDestination, extMobility, extHIP, extShim6:
 			if !d.within(at, 2, end) {
@@ -141,7 +141,7 @@ func (d *decoder) transport(off, end int) {
 	if f.FragmentOffset != 0 {
 		return
 	}
-	size := 0
+	var size int
 	switch f.Protocol {
 	case ProtoTCP:
 		size = minTCP
