@@ -94,7 +94,7 @@ func (s service) PinHostKeys(ctx context.Context, by string, req api.PinRequest)
 			return out, err
 		}
 		for _, path := range slices.Sorted(maps.Keys(files)) {
-			added, unchanged, err := sshconn.PinHostKeys(path, files[path], req.Replace)
+			added, unchanged, err := sshconn.PinHostKeys(ctx, path, files[path], req.Replace)
 			out.Added = append(out.Added, keysOut(added)...)
 			out.Unchanged = append(out.Unchanged, keysOut(unchanged)...)
 			if err != nil {

@@ -2,6 +2,7 @@ package sshconn
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -24,18 +25,26 @@ const (
 )
 
 // lockDir takes the lock on a folder that writers of its files share, in this
-// process and in others. A file itself cannot carry it, because it is replaced.
-func lockDir(dir string) (unlock func(), err error) {
-	deadline := time.Now().Add(lockWait)
+// process and in others. A file itself cannot carry it, because it is replaced. It
+// waits for a bounded time, and no longer than ctx.
+func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	tick := time.NewTicker(lockPause)
+	defer tick.Stop()
 	for {
 		unlock, err := tryLock(dir)
 		if err != nil || unlock != nil {
 			return unlock, err
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
 			return nil, fmt.Errorf("somebody else has had %s locked for %v", dir, lockWait)
 		}
-		time.Sleep(lockPause)
 	}
 }
 
@@ -53,7 +62,9 @@ func lockDir(dir string) (unlock func(), err error) {
 // The lines of one call share a salt. The names stay as hidden as with a salt
 // each (the space of addresses is searched in seconds either way), and looking a
 // host up among 10,000 costs one hash and not 10,000.
-func PinHostKeys(knownHosts string, keys []device.HostKey, replace bool) (added, unchanged []device.HostKey, err error) {
+//
+// It waits up to five seconds for another writer of the file, and no longer than ctx.
+func PinHostKeys(ctx context.Context, knownHosts string, keys []device.HostKey, replace bool) (added, unchanged []device.HostKey, err error) {
 	fail := func(kind fault.Kind, err error, next string) error {
 		return &fault.Error{Kind: kind, Act: "pin host keys in " + knownHosts, Stage: stageHostKey, Err: err, Next: next}
 	}
@@ -68,7 +79,10 @@ func PinHostKeys(knownHosts string, keys []device.HostKey, replace bool) (added,
 		return nil, nil, fail(fault.Storage, err, "")
 	}
 
-	unlock, err := lockDir(filepath.Dir(path))
+	unlock, err := lockDir(ctx, filepath.Dir(path))
+	if err != nil && ctx.Err() != nil {
+		return nil, nil, fail(fault.KindOf(ctx.Err()), err, "")
+	}
 	if err != nil {
 		return nil, nil, fail(fault.Storage, err, "")
 	}

@@ -47,7 +47,7 @@ func TestPinMakesHashedLinesThatOthersUnderstand(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "known_hosts")
 	a, b := newKey(t).PublicKey(), newRSAKey(t).PublicKey()
 	keys := []device.HostKey{hostKey("lon-probe-1", a), hostKey("[192.0.2.11]:2222", a), hostKey("[2001:db8::1]:2222", b), hostKey("lon-probe-1", b)}
-	added, unchanged, err := sshconn.PinHostKeys(path, keys, false)
+	added, unchanged, err := sshconn.PinHostKeys(t.Context(), path, keys, false)
 	if err != nil || len(added) != 4 || len(unchanged) != 0 {
 		t.Fatalf("added %v, unchanged %v, %v", added, unchanged, err)
 	}
@@ -68,7 +68,7 @@ func TestPinMakesHashedLinesThatOthersUnderstand(t *testing.T) {
 			t.Errorf("ssh-keygen does not find %s: %v %s", name, err, out)
 		}
 	}
-	added, unchanged, err = sshconn.PinHostKeys(path, keys, false)
+	added, unchanged, err = sshconn.PinHostKeys(t.Context(), path, keys, false)
 	if err != nil || len(added) != 0 || len(unchanged) != 4 {
 		t.Errorf("again: added %v, unchanged %v, %v", added, unchanged, err)
 	}
@@ -100,12 +100,12 @@ func TestPinKeepsEverythingElse(t *testing.T) {
 	}
 	keys := []device.HostKey{hostKey("fresh", other), hostKey("lon-1", newKey)}
 
-	_, _, err := sshconn.PinHostKeys(path, keys, false)
+	_, _, err := sshconn.PinHostKeys(t.Context(), path, keys, false)
 	wantFault(t, err, fault.Conflict, "host_key", "CHANGED", ":4 has", ssh.FingerprintSHA256(oldKey))
 	if read(t, path) != file {
 		t.Error("a refused pin changed the file")
 	}
-	added, _, err := sshconn.PinHostKeys(path, keys, true)
+	added, _, err := sshconn.PinHostKeys(t.Context(), path, keys, true)
 	if err != nil || len(added) != 2 {
 		t.Fatalf("%v, %v", added, err)
 	}
@@ -130,11 +130,11 @@ func TestPinKeepsEverythingElse(t *testing.T) {
 // srvKnows looks through our own eyes: lon-1 has the new key and lost the old.
 func srvKnows(t *testing.T, path string, fresh, stale ssh.PublicKey) {
 	t.Helper()
-	_, unchanged, err := sshconn.PinHostKeys(path, []device.HostKey{hostKey("lon-1", fresh)}, false)
+	_, unchanged, err := sshconn.PinHostKeys(t.Context(), path, []device.HostKey{hostKey("lon-1", fresh)}, false)
 	if err != nil || len(unchanged) != 1 {
 		t.Errorf("the new key: %v, %v", unchanged, err)
 	}
-	_, _, err = sshconn.PinHostKeys(path, []device.HostKey{hostKey("lon-1", stale)}, false)
+	_, _, err = sshconn.PinHostKeys(t.Context(), path, []device.HostKey{hostKey("lon-1", stale)}, false)
 	wantFault(t, err, fault.Conflict, "host_key")
 }
 
@@ -163,7 +163,7 @@ func TestPinRefuses(t *testing.T) {
 			path := fileOf(t, "known_hosts", tt.file)
 			bad := good
 			tt.change(&bad)
-			_, _, err := sshconn.PinHostKeys(path, []device.HostKey{hostKey("fine", newKey(t).PublicKey()), bad}, true)
+			_, _, err := sshconn.PinHostKeys(t.Context(), path, []device.HostKey{hostKey("fine", newKey(t).PublicKey()), bad}, true)
 			wantFault(t, err, tt.kind, "host_key", tt.text)
 			if read(t, path) != tt.file {
 				t.Error("the file was changed")
@@ -171,7 +171,7 @@ func TestPinRefuses(t *testing.T) {
 		})
 	}
 	t.Run("a folder that is not there", func(t *testing.T) {
-		_, _, err := sshconn.PinHostKeys(t.TempDir()+"/none/known_hosts", []device.HostKey{good}, false)
+		_, _, err := sshconn.PinHostKeys(t.Context(), t.TempDir()+"/none/known_hosts", []device.HostKey{good}, false)
 		wantFault(t, err, fault.Storage, "host_key")
 	})
 }
@@ -182,7 +182,7 @@ func TestPinsAtOnceAreAllKept(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 40 {
 		wg.Go(func() {
-			if _, _, err := sshconn.PinHostKeys(path, []device.HostKey{hostKey(fmt.Sprintf("h%d", i), key)}, i%2 == 0); err != nil {
+			if _, _, err := sshconn.PinHostKeys(t.Context(), path, []device.HostKey{hostKey(fmt.Sprintf("h%d", i), key)}, i%2 == 0); err != nil {
 				t.Error(err)
 			}
 		})

@@ -3,6 +3,7 @@
 package sshconn_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"capfleet/internal/device"
 	"capfleet/internal/device/sshconn"
+	"capfleet/internal/fault"
 )
 
 func TestPinWaitsForAnotherProcess(t *testing.T) {
@@ -29,7 +31,7 @@ func TestPinWaitsForAnotherProcess(t *testing.T) {
 	}
 	pinned := make(chan error, 1)
 	go func() {
-		_, _, err := sshconn.PinHostKeys(path, []device.HostKey{hostKey("a", newKey(t).PublicKey())}, false)
+		_, _, err := sshconn.PinHostKeys(t.Context(), path, []device.HostKey{hostKey("a", newKey(t).PublicKey())}, false)
 		pinned <- err
 	}()
 	line := xknownhosts.Line([]string{"b"}, newKey(t).PublicKey()) + "\n"
@@ -49,5 +51,25 @@ func TestPinWaitsForAnotherProcess(t *testing.T) {
 	}
 	if !strings.HasPrefix(read(t, path), line) {
 		t.Error("the other process's line was lost")
+	}
+}
+
+// TestPinEndsWithItsContext: who asked has gone, and the lock is still somebody
+// else's.
+func TestPinEndsWithItsContext(t *testing.T) {
+	path := fileOf(t, "known_hosts", "")
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = dir.Close() }()
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err = sshconn.PinHostKeys(ctx, path, []device.HostKey{hostKey("a", newKey(t).PublicKey())}, false)
+	if !fault.Is(err, fault.Canceled) || read(t, path) != "" {
+		t.Errorf("%v", err)
 	}
 }

@@ -63,7 +63,7 @@ func TestScanAgreesWithSSHKeyscan(t *testing.T) {
 		}
 	}
 	// Scan, pin, connect: what `device trust` is for.
-	if _, _, err := sshconn.PinHostKeys(dev.KnownHosts, keys, false); err != nil {
+	if _, _, err := sshconn.PinHostKeys(t.Context(), dev.KnownHosts, keys, false); err != nil {
 		t.Fatal(err)
 	}
 	dial(t, d, dev)
