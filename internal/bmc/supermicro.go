@@ -18,7 +18,7 @@ import (
 )
 
 // supermicroReader reads the event log page of the web interface that ATEN wrote
-// for Supermicro's boards up to X11. docs/formats.md says what is known of it.
+// for Supermicro's boards up to X11. docs/formats/sel.md says what is known of it.
 type supermicroReader struct {
 	target Target
 	opts   Options
