@@ -207,20 +207,36 @@ type artifactInput struct {
 	SHA256 string `path:"sha256" pattern:"^[0-9a-f]{64}$" doc:"digest of the content"`
 }
 
+// artifactContentInput says from where on the bytes are wanted.
+type artifactContentInput struct {
+	SHA256 string `path:"sha256" pattern:"^[0-9a-f]{64}$" doc:"digest of the content"`
+	Offset int64  `query:"offset" minimum:"0" doc:"the first byte that is wanted; to go on with what was cut"`
+}
+
 // artifact sends a file's bytes. They are whatever a device gave, so they are
 // never offered as something that a browser would show.
-func (s *Server) artifact(ctx context.Context, in *artifactInput) (*streamed, error) {
+func (s *Server) artifact(ctx context.Context, in *artifactContentInput) (*streamed, error) {
 	r, info, err := s.service.Artifact(ctx, in.SHA256)
 	if err != nil {
 		return nil, err
 	}
+	if in.Offset > info.Size {
+		_ = r.Close()
+		return nil, fault.New(fault.Invalid, "artifact %s has %d bytes: there is nothing from %d on", in.SHA256, info.Size, in.Offset)
+	}
+	// What the client has is read, too: the whole is compared with its digest.
+	if _, err := io.CopyN(io.Discard, r, in.Offset); err != nil {
+		_ = r.Close()
+		return nil, err
+	}
+	left := info.Size - in.Offset
 	return &streamed{func(hc huma.Context) {
 		defer func() { _ = r.Close() }()
 		hc.SetHeader("Content-Type", "application/octet-stream")
 		hc.SetHeader("X-Content-Type-Options", "nosniff")
-		hc.SetHeader("Content-Length", strconv.FormatInt(info.Size, 10))
+		hc.SetHeader("Content-Length", strconv.FormatInt(left, 10))
 		hc.SetStatus(http.StatusOK)
-		if n, err := io.Copy(hc.BodyWriter(), r); err != nil || n != info.Size {
+		if n, err := io.Copy(hc.BodyWriter(), r); err != nil || n != left {
 			s.log.WarnContext(ctx, "artifact was not sent whole", "sha256", in.SHA256, "bytes", n, "err", err)
 			panic(http.ErrAbortHandler) // a cut connection is how the client learns of it
 		}

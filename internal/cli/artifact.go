@@ -21,6 +21,8 @@ type artifactFleet interface {
 	// Artifact's reader ends with an error instead of io.EOF when the bytes are not
 	// those of the digest.
 	Artifact(ctx context.Context, sha256 string) (io.ReadCloser, error)
+	// ArtifactFrom gives the content from an offset on, compared with nothing.
+	ArtifactFrom(ctx context.Context, sha256 string, offset int64) (io.ReadCloser, error)
 	AddArtifact(ctx context.Context, name, mediaType string, r io.Reader, size int64) (api.Artifact, error)
 	RemoveArtifact(ctx context.Context, sha256 string) ([]api.Artifact, error)
 }

@@ -20,8 +20,9 @@ func (a *app) artifactGetCommand() *cobra.Command {
 		Use:   "get DIGEST",
 		Short: "write a kept file to stdout or to a file",
 		Long: `Writes a kept file to stdout, or with --write to a file that is there complete
-or not at all. The content is compared with its digest: where it differs, the
-command fails, whatever was written to stdout before.
+or not at all; after a cut the same command goes on where it ended. The content
+is compared with its digest: where it differs, the command fails, whatever was
+written to stdout before.
 
 ` + digestHelp + `
 
@@ -63,6 +64,9 @@ func (a *app) handOutArtifact(ctx context.Context, f fleet, digest, file string,
 		return &fault.Error{Kind: fault.Invalid, Act: "artifact " + shortDigest(art.SHA256) + " is " + art.MediaType + ", which is not for a terminal",
 			Next: "use --write FILE"}
 	}
+	if file != "" {
+		return a.fetchArtifact(ctx, f, art, file)
+	}
 	content, err := f.Artifact(ctx, art.SHA256)
 	if err != nil {
 		return err
@@ -73,21 +77,8 @@ func (a *app) handOutArtifact(ctx context.Context, f fleet, digest, file string,
 	}
 	p := a.newTransfer("get "+art.Name, art.Size)
 	defer p.Close()
-	in := p.Reader(content)
-	if file == "" {
-		_, err := io.Copy(a.streams.Out, in)
-		return transferError(ctx, "write the artifact", err)
-	}
-	write := output.WriteFrom
-	if art.Secret {
-		write = output.WriteSecret
-	}
-	if err := write(file, in); err != nil {
-		return transferError(ctx, "write "+file, err)
-	}
-	p.Close()
-	a.remark("wrote %s, %d bytes, SHA-256 as kept", file, art.Size)
-	return nil
+	_, err = io.Copy(a.streams.Out, p.Reader(content))
+	return transferError(ctx, "write the artifact", err)
 }
 
 // showArtifact writes text to a terminal, whole lines at a time.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -52,6 +53,75 @@ func (f *fakeFleet) Artifact(_ context.Context, sha string) (io.ReadCloser, erro
 		return io.NopCloser(r), f.down
 	}
 	return nil, fault.New(fault.NotFound, "no artifact %s", sha)
+}
+
+func (f *fakeFleet) ArtifactFrom(ctx context.Context, sha string, offset int64) (io.ReadCloser, error) {
+	f.offsets = append(f.offsets, offset)
+	r, err := f.Artifact(ctx, sha)
+	if err == nil {
+		_, err = io.CopyN(io.Discard, r, offset)
+	}
+	if err == nil && len(f.cuts) > 0 {
+		n := f.cuts[0]
+		f.cuts = f.cuts[1:]
+		lost := iotest.ErrReader(fault.New(fault.Unavailable, "the connection was cut"))
+		return io.NopCloser(io.MultiReader(io.LimitReader(r, n), lost)), nil
+	}
+	return r, err
+}
+
+// A fetch that is cut goes on where it ended, in the same call and in a later one;
+// what is there complete is not fetched again.
+func TestArtifactFetchGoesOn(t *testing.T) {
+	content := strings.Repeat("0123456789", 10_000)
+	f := &fakeFleet{}
+	f.kept = []keptFile{kept("big.pcapng", "application/x-pcapng", content, "7")}
+	art := f.kept[0].Artifact
+	dir := t.TempDir()
+	name := filepath.Join(dir, "big.pcapng")
+	get := func() int {
+		return session{fleet: f}.run(t.Context(), t, "artifact", "get", art.SHA256, "--write", name).code
+	}
+	f.cuts = []int64{1000, 2000, 0, 0, 0}
+	if code := get(); code != fault.ExitUnavailable {
+		t.Fatalf("exit code %d", code)
+	}
+	if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("there is a file already: %v", err)
+	}
+	f.offsets, f.cuts = nil, nil
+	if code := get(); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	if len(f.offsets) != 1 || f.offsets[0] != 3000 {
+		t.Errorf("went on at %v", f.offsets)
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil || string(raw) != content {
+		t.Errorf("%d bytes, %v", len(raw), err)
+	}
+	f.offsets = nil
+	if code := get(); code != 0 || len(f.offsets) != 0 {
+		t.Errorf("once more: %d, asked at %v", code, f.offsets)
+	}
+	// What is not the beginning of it is noticed, and thrown away.
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	part := filepath.Join(dir, fmt.Sprintf(".big.pcapng.%.16s.part", art.SHA256))
+	if err := os.WriteFile(part, []byte("something else"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := get(); code != fault.ExitFailed {
+		t.Errorf("something else there: %d", code)
+	}
+	if code := get(); code != 0 {
+		t.Errorf("and anew: %d", code)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("in the folder: %v, %v", entries, err)
+	}
 }
 
 func (f *fakeFleet) AddArtifact(_ context.Context, name, mediaType string, r io.Reader, size int64) (api.Artifact, error) {

@@ -43,6 +43,8 @@ type fakeFleet struct {
 	submitted []api.JobRequest
 	pinned    []api.PinRequest
 	stopped   []string
+	offsets   []int64 // of ArtifactFrom
+	cuts      []int64 // how much it gives, call by call
 	canceled  []string
 	schedules []api.Schedule
 	stream    string // what a live capture gives

@@ -29,10 +29,10 @@ func resultAnswer(res api.Results) (answer, error) {
 		if err := commandAnswer(&ans, res); err != nil {
 			return ans, err
 		}
+	case "capture":
+		ans.view = captureRowsView(res.Job.Spec)
 	case "capacity":
 		ans.view = output.ReportView("capacity")
-	case "capture":
-		ans.view = liveView()
 	case "check":
 		ans.view = checkView()
 	case "hostkeys":

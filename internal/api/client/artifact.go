@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 
 	"capfleet/internal/api"
@@ -26,6 +27,30 @@ func (c *Client) Artifact(ctx context.Context, sha string) (io.ReadCloser, error
 	}
 	return &verified{ReadCloser: resp.Body, want: sha, sum: sha256.New(),
 		broken: func(err error) error { return c.broken(ctx, err) }}, nil
+}
+
+// ArtifactFrom opens an artifact's content from an offset on, to go on with what
+// was cut. Nothing is compared with the digest: the caller has the beginning.
+func (c *Client) ArtifactFrom(ctx context.Context, sha string, offset int64) (io.ReadCloser, error) {
+	resp, err := c.do(ctx, http.MethodGet, path(url.Values{"offset": {strconv.FormatInt(offset, 10)}}, "artifacts", sha), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &remainder{ReadCloser: resp.Body, broken: func(err error) error { return c.broken(ctx, err) }}, nil
+}
+
+// remainder gives errors of the connection their kind.
+type remainder struct {
+	io.ReadCloser
+	broken func(error) error
+}
+
+func (r *remainder) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = r.broken(err)
+	}
+	return n, err
 }
 
 type verified struct {
