@@ -81,14 +81,18 @@ func number(t *testing.T, env string, otherwise int) int {
 
 // quickProbes is a folder with the built-in definition of probes and short times. A
 // command that may have been sent and was not is waited for that long, so they are
-// still long for a simulator on a busy machine.
-func quickProbes(t *testing.T) string {
+// still long for a simulator on a busy machine. set gives names and times that are
+// to be otherwise.
+func quickProbes(t *testing.T, set ...string) string {
 	t.Helper()
 	src, err := os.ReadFile("../../internal/device/endace/platform.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	quick := map[string]string{"typical": "1s", "worst": "15s", "reconnect": "60s", "poll": "100ms", "down": "15s", "settle": "60s", "apart": "200ms"}
+	for i := 0; i+1 < len(set); i += 2 {
+		quick[set[i]] = set[i+1]
+	}
 	text := regexp.MustCompile(`\b([a-z]+): \d+[smh]\b`).ReplaceAllStringFunc(string(src), func(found string) string {
 		key, _, _ := strings.Cut(found, ":")
 		if d, ok := quick[key]; ok {

@@ -26,7 +26,7 @@ func TestApplyTwice(t *testing.T) {
 			r := newRig(t, nil, faults...)
 			first := r.apply(probe)
 			want(t, first, jobs.Succeeded)
-			if got := r.events(probe); got["install"] != 1 || got["reload"] != 1 || got["maintenance_on"] != 1 || got["maintenance_off"] != 1 {
+			if got := r.events(probe); got["install"] != 1 || got["save"] == 0 || got["reload"] != 1 || got["maintenance_on"] != 1 || got["maintenance_off"] != 1 {
 				t.Errorf("events %v", got)
 			}
 			want(t, r.apply(probe), jobs.Unchanged)

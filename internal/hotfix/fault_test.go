@@ -71,16 +71,16 @@ func TestFaults(t *testing.T) {
 			faults: []string{"installed=OSm6.4.x-CumulativeHotfix-v1"}, spec: []func(*hotfix.Spec){accept("installed")},
 			state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
 		"never back": {
-			times: map[string]string{"return.worst": "2s"}, faults: []string{"never_returns"}, state: jobs.Attention,
+			times: map[string]string{"return.worst": "1s"}, faults: []string{"never_returns"}, state: jobs.Attention,
 			says: []string{"not back", "put into maintenance mode at"}, install: 1, reload: 1, maintenance: 1, afterwards: jobs.Succeeded},
 		"back in maintenance mode": {
-			times: map[string]string{"settle": "1s"}, faults: []string{"back_in_maintenance"}, state: jobs.Attention,
+			times: map[string]string{"settle": "300ms"}, faults: []string{"back_in_maintenance"}, state: jobs.Attention,
 			says: []string{"came back wrong", "normal_mode disproven", "(maintenance)"}, install: 1, reload: 1, maintenance: 1},
 		"back without capture": {
-			times: map[string]string{"settle": "1s"}, faults: []string{"back_without_capture"}, state: jobs.Attention,
+			times: map[string]string{"settle": "300ms"}, faults: []string{"back_without_capture"}, state: jobs.Attention,
 			says: []string{"came back wrong", "capturing disproven"}, install: 1, reload: 1, maintenance: 1},
 		"back unchanged": {
-			times: map[string]string{"settle": "1s"}, faults: []string{"back_unchanged"}, state: jobs.Attention,
+			times: map[string]string{"settle": "300ms"}, faults: []string{"back_unchanged"}, state: jobs.Attention,
 			says: []string{"came back wrong", "installed disproven"}, install: 1, reload: 1, maintenance: 1},
 		"back without its configuration": {
 			faults: []string{"back_without_config"}, state: jobs.Attention,
