@@ -179,7 +179,7 @@ func options(s config.Settings, stderr io.Writer) daemon.Options {
 		Notifications:  s.Notifications,
 	}
 	opts.Upkeep = daemon.Upkeep{BackupDir: s.Backup.Dir, BackupEvery: s.Backup.Interval, BackupKeep: s.Backup.Keep,
-		AuditAge: s.Retention.AuditAge, MinFree: s.MinFree}
+		AuditAge: s.Retention.AuditAge, HistoryAge: s.Retention.HistoryAge, MinFree: s.MinFree}
 	opts.Upkeep.Jobs.Age, opts.Upkeep.Jobs.Jobs, opts.Upkeep.Jobs.Bytes = s.Retention.Age, s.Retention.Jobs, s.Retention.Bytes
 	opts.Upkeep.Artifacts.Age, opts.Upkeep.Artifacts.Bytes = s.Retention.ArtifactAge, s.Retention.ArtifactBytes
 	opts.Limits.Global, opts.Limits.PerSite, opts.Limits.PerDevice = s.Limits.Global, s.Limits.PerSite, s.Limits.PerDevice
@@ -198,7 +198,7 @@ Usage: fleetd [flags]
 	defaults, err := config.Load(config.Request{System: config.Here()})
 	for _, s := range config.All() {
 		text := s.Help
-		if value := inForce(defaults, s.Flag); err == nil && value != "" {
+		if value := s.Show(defaults); err == nil && value != "" {
 			text += " (" + value + ")"
 		}
 		row(s.Flag, s.Env, text)
@@ -214,54 +214,4 @@ SIGHUP reads the inventory again; one with a mistake is refused and the old one 
 
 Exit codes: %d stopped as asked, %d failed, %d wrong usage or input.
 `, fault.ExitDone, fault.ExitFailed, fault.ExitUsage)
-}
-
-// inForce is the value of a setting for the help, as environment and
-// configuration file have it now.
-func inForce(s config.Settings, flag string) string {
-	switch flag {
-	case "state":
-		return s.State
-	case "inventory":
-		return s.Inventory
-	case "socket":
-		return s.Socket
-	case "socket-group":
-		return s.SocketGroup
-	case "metrics-address":
-		return s.MetricsAddress
-	case "overrides":
-		return s.Overrides
-	case "log-level":
-		return s.LogLevel.String()
-	case "log-format":
-		return s.LogFormat
-	case "limit":
-		return fmt.Sprint(s.Limits.Global)
-	case "limit-per-site":
-		return fmt.Sprint(s.Limits.PerSite)
-	case "limit-per-device":
-		return fmt.Sprint(s.Limits.PerDevice)
-	case "backup-dir":
-		return s.Backup.Dir
-	case "backup-interval":
-		return config.FormatDuration(s.Backup.Interval)
-	case "backup-keep":
-		return fmt.Sprint(s.Backup.Keep)
-	case "retention-age":
-		return config.FormatDuration(s.Retention.Age)
-	case "retention-jobs":
-		return config.FormatCount(s.Retention.Jobs)
-	case "retention-bytes":
-		return config.FormatSize(s.Retention.Bytes)
-	case "retention-artifact-age":
-		return config.FormatDuration(s.Retention.ArtifactAge)
-	case "retention-artifact-bytes":
-		return config.FormatSize(s.Retention.ArtifactBytes)
-	case "retention-audit-age":
-		return config.FormatDuration(s.Retention.AuditAge)
-	case "min-free":
-		return config.FormatSize(s.MinFree)
-	}
-	return ""
 }

@@ -24,6 +24,7 @@ type Retention struct {
 	ArtifactAge   time.Duration
 	ArtifactBytes int64
 	AuditAge      time.Duration
+	HistoryAge    time.Duration // of the points of rings and file systems; 0 is two years
 }
 
 // The defaults keep a season of nightly reports, and a week of backups.
@@ -31,33 +32,45 @@ func defaultBackup() Backup { return Backup{Interval: 24 * time.Hour, Keep: 7} }
 
 func defaultRetention() Retention {
 	const day = 24 * time.Hour
-	return Retention{Age: 90 * day, Jobs: 10_000, Bytes: 2 << 30, ArtifactAge: 90 * day, ArtifactBytes: 10 << 30, AuditAge: 730 * day}
+	return Retention{Age: 90 * day, Jobs: 10_000, Bytes: 2 << 30, ArtifactAge: 90 * day, ArtifactBytes: 10 << 30, AuditAge: 730 * day, HistoryAge: 732 * day}
 }
 
 const defaultMinFree = 256 << 20
 
+func duration(field func(*Settings) *time.Duration) value {
+	return value{
+		set:  func(s *Settings, v string) (err error) { *field(s), err = parseDuration(v); return err },
+		show: func(s *Settings) string { return FormatDuration(*field(s)) },
+	}
+}
+
+func size(field func(*Settings) *int64) value {
+	return value{
+		set:  func(s *Settings, v string) (err error) { *field(s), err = parseSize(v); return err },
+		show: func(s *Settings) string { return FormatSize(*field(s)) },
+	}
+}
+
+func count(least int, field func(*Settings) *int) value {
+	return value{
+		set:  func(s *Settings, v string) (err error) { *field(s), err = parseCount(v, least); return err },
+		show: func(s *Settings) string { return FormatCount(*field(s)) },
+	}
+}
+
 // keeping lists the settings about what is kept.
 func keeping() []Setting {
-	duration := func(field func(*Settings) *time.Duration) func(*Settings, string) error {
-		return func(s *Settings, v string) (err error) { *field(s), err = parseDuration(v); return err }
-	}
-	size := func(field func(*Settings) *int64) func(*Settings, string) error {
-		return func(s *Settings, v string) (err error) { *field(s), err = parseSize(v); return err }
-	}
-	number := func(least int, field func(*Settings) *int) func(*Settings, string) error {
-		return func(s *Settings, v string) (err error) { *field(s), err = parseCount(v, least); return err }
-	}
 	return []Setting{
 		{"backup.dir", "backup-dir", "FLEETD_BACKUP_DIR", "directory of the ledger's backups", true,
-			func(s *Settings, v string) error { s.Backup.Dir = v; return nil }},
+			text(func(s *Settings) *string { return &s.Backup.Dir })},
 		{"backup.interval", "backup-interval", "FLEETD_BACKUP_INTERVAL", "time between backups, or off", false,
 			duration(func(s *Settings) *time.Duration { return &s.Backup.Interval })},
 		{"backup.keep", "backup-keep", "FLEETD_BACKUP_KEEP", "backups that are kept", false,
-			number(1, func(s *Settings) *int { return &s.Backup.Keep })},
+			count(1, func(s *Settings) *int { return &s.Backup.Keep })},
 		{"retention.age", "retention-age", "FLEETD_RETENTION_AGE", "how long a finished job is kept, or off", false,
 			duration(func(s *Settings) *time.Duration { return &s.Retention.Age })},
 		{"retention.jobs", "retention-jobs", "FLEETD_RETENTION_JOBS", "finished jobs that are kept, or off", false,
-			number(0, func(s *Settings) *int { return &s.Retention.Jobs })},
+			count(0, func(s *Settings) *int { return &s.Retention.Jobs })},
 		{"retention.bytes", "retention-bytes", "FLEETD_RETENTION_BYTES", "what finished jobs may take in the ledger, or off", false,
 			size(func(s *Settings) *int64 { return &s.Retention.Bytes })},
 		{"retention.artifact_age", "retention-artifact-age", "FLEETD_RETENTION_ARTIFACT_AGE", "how long a file is kept when its job is gone", false,
@@ -66,6 +79,8 @@ func keeping() []Setting {
 			size(func(s *Settings) *int64 { return &s.Retention.ArtifactBytes })},
 		{"retention.audit_age", "retention-audit-age", "FLEETD_RETENTION_AUDIT_AGE", "how long it is remembered who changed what, or off", false,
 			duration(func(s *Settings) *time.Duration { return &s.Retention.AuditAge })},
+		{"retention.history_age", "retention-history-age", "FLEETD_RETENTION_HISTORY_AGE", "how long the history of storage is kept", false,
+			duration(func(s *Settings) *time.Duration { return &s.Retention.HistoryAge })},
 		{"min_free", "min-free", "FLEETD_MIN_FREE", "free space below which no new work is accepted, or off", false,
 			size(func(s *Settings) *int64 { return &s.MinFree })},
 	}

@@ -48,25 +48,50 @@ type Setting struct {
 	Env  string
 	Help string
 
-	path bool
-	set  func(*Settings, string) error
+	path  bool
+	value value
 }
 
-// All lists the settings, in the order in which help shows them.
-func All() []Setting {
-	text := func(field func(*Settings) *string) func(*Settings, string) error {
-		return func(s *Settings, v string) error { *field(s) = v; return nil }
+// value joins a setting's text with the field that holds it.
+type value struct {
+	set  func(*Settings, string) error
+	show func(*Settings) string
+}
+
+// Show gives the text of a setting as it is in force, "" for none.
+func (s Setting) Show(in Settings) string { return s.value.show(&in) }
+
+func text(field func(*Settings) *string) value {
+	return value{
+		set:  func(s *Settings, v string) error { *field(s) = v; return nil },
+		show: func(s *Settings) string { return *field(s) },
 	}
-	number := func(field func(*Settings) *int) func(*Settings, string) error {
-		return func(s *Settings, v string) error {
+}
+
+// checked is a text that is checked, and may be completed, by read.
+func checked(field func(*Settings) *string, read func(string) (string, error)) value {
+	return value{
+		set:  func(s *Settings, v string) (err error) { *field(s), err = read(v); return err },
+		show: func(s *Settings) string { return *field(s) },
+	}
+}
+
+func limit(field func(*Settings) *int) value {
+	return value{
+		set: func(s *Settings, v string) error {
 			n, err := strconv.Atoi(v)
 			if err != nil || n < 1 || n > maxLimit {
 				return fmt.Errorf("a number from 1 to %d is expected", maxLimit)
 			}
 			*field(s) = n
 			return nil
-		}
+		},
+		show: func(s *Settings) string { return strconv.Itoa(*field(s)) },
 	}
+}
+
+// All lists the settings, in the order in which help shows them.
+func All() []Setting {
 	return append([]Setting{
 		{"state", "state", "FLEETD_STATE", "directory of the ledger and the artifacts", true,
 			text(func(s *Settings) *string { return &s.State })},
@@ -79,31 +104,30 @@ func All() []Setting {
 		{"overrides", "overrides", "FLEETD_OVERRIDES", "directory of your own platforms/ and templates/", true,
 			text(func(s *Settings) *string { return &s.Overrides })},
 		{"metrics_address", "metrics-address", "FLEETD_METRICS_ADDRESS", "serve Prometheus metrics on HOST:PORT too; without HOST on this machine alone", false,
-			func(s *Settings, v string) (err error) {
-				s.MetricsAddress, err = metricsAddress(v)
-				return err
-			}},
+			checked(func(s *Settings) *string { return &s.MetricsAddress }, metricsAddress)},
 		{"log.level", "log-level", "FLEETD_LOG_LEVEL", "debug, info, warn or error", false,
-			func(s *Settings, v string) error {
-				if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {
-					return errors.New("debug, info, warn or error is expected")
-				}
-				return nil
+			value{
+				set: func(s *Settings, v string) error {
+					if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {
+						return errors.New("debug, info, warn or error is expected")
+					}
+					return nil
+				},
+				show: func(s *Settings) string { return s.LogLevel.String() },
 			}},
 		{"log.format", "log-format", "FLEETD_LOG_FORMAT", "text or json", false,
-			func(s *Settings, v string) error {
+			checked(func(s *Settings) *string { return &s.LogFormat }, func(v string) (string, error) {
 				if v != "text" && v != "json" {
-					return errors.New("text or json is expected")
+					return "", errors.New("text or json is expected")
 				}
-				s.LogFormat = v
-				return nil
-			}},
+				return v, nil
+			})},
 		{"limits.global", "limit", "FLEETD_LIMIT", "units worked on at once", false,
-			number(func(s *Settings) *int { return &s.Limits.Global })},
+			limit(func(s *Settings) *int { return &s.Limits.Global })},
 		{"limits.per_site", "limit-per-site", "FLEETD_LIMIT_PER_SITE", "units of one site worked on at once", false,
-			number(func(s *Settings) *int { return &s.Limits.PerSite })},
+			limit(func(s *Settings) *int { return &s.Limits.PerSite })},
 		{"limits.per_device", "limit-per-device", "FLEETD_LIMIT_PER_DEVICE", "jobs reading one device at once", false,
-			number(func(s *Settings) *int { return &s.Limits.PerDevice })},
+			limit(func(s *Settings) *int { return &s.Limits.PerDevice })},
 	}, keeping()...)
 }
 
@@ -186,7 +210,7 @@ func (s *Settings) apply(setting Setting, value, dir string) error {
 		}
 		value = abs
 	}
-	return setting.set(s, value)
+	return setting.value.set(s, value)
 }
 
 // layout is the file as it is written.
@@ -218,6 +242,7 @@ type layout struct {
 		ArtifactAge   *string `yaml:"artifact_age"`
 		ArtifactBytes *string `yaml:"artifact_bytes"`
 		AuditAge      *string `yaml:"audit_age"`
+		HistoryAge    *string `yaml:"history_age"`
 	} `yaml:"retention"`
 	MinFree *string       `yaml:"min_free"`
 	Notify  *notifyLayout `yaml:"notify"`
@@ -231,8 +256,8 @@ func (l *layout) values() map[string]string {
 		"backup.dir": l.Backup.Dir, "backup.interval": l.Backup.Interval, "backup.keep": l.Backup.Keep,
 		"retention.age": l.Retention.Age, "retention.jobs": l.Retention.Jobs, "retention.bytes": l.Retention.Bytes,
 		"retention.artifact_age": l.Retention.ArtifactAge, "retention.artifact_bytes": l.Retention.ArtifactBytes,
-		"retention.audit_age": l.Retention.AuditAge,
-		"min_free":            l.MinFree,
+		"retention.audit_age": l.Retention.AuditAge, "retention.history_age": l.Retention.HistoryAge,
+		"min_free": l.MinFree,
 	} {
 		if v != nil {
 			out[name] = *v

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
+	"capfleet/internal/config"
 	"capfleet/internal/device"
 	"capfleet/internal/device/inventory"
 	"capfleet/internal/fault"
+	"capfleet/internal/notify"
 	"capfleet/internal/operation"
 	"capfleet/internal/parse"
 	"capfleet/internal/report"
@@ -52,6 +55,11 @@ func Check(ctx context.Context, opts Options) (Checked, error) {
 		out.Warnings = append(out.Warnings, inv.Warnings()...)
 	}
 
+	if _, err := notify.New(notify.Options{Config: opts.Notifications}); err != nil {
+		errs = append(errs, err)
+	}
+	out.Warnings = append(out.Warnings, tokenWarnings(opts.Notifications)...)
+
 	lib := parse.NewLibrary(opts.Overrides)
 	templates, err := lib.Names()
 	if err != nil {
@@ -74,6 +82,25 @@ func Check(ctx context.Context, opts Options) (Checked, error) {
 		errs = append(errs, checkLayouts(ctx, report.New(lib), names)...)
 	}
 	return out, errors.Join(errs...)
+}
+
+// tokenWarnings tells of tokens of webhooks that cannot be read, or by too many.
+func tokenWarnings(n *config.Notifications) (warnings []string) {
+	if n == nil {
+		return nil
+	}
+	for _, r := range n.Receivers {
+		if r.Webhook == nil || r.Webhook.Token.IsZero() {
+			continue
+		}
+		for _, w := range r.Webhook.Token.Warnings() {
+			warnings = append(warnings, "notify receiver "+r.Name+": "+w)
+		}
+		if strings.HasPrefix(r.Webhook.URL, "http:") {
+			warnings = append(warnings, "notify receiver "+r.Name+": its token goes over http, which anybody on the way can read")
+		}
+	}
+	return warnings
 }
 
 // checkTemplate compiles a template, and lints it when it is the operator's own.

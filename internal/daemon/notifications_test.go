@@ -18,6 +18,7 @@ import (
 	"capfleet/internal/config"
 	"capfleet/internal/fault"
 	"capfleet/internal/notify"
+	"capfleet/internal/secret"
 )
 
 // receiver is a webhook's receiver.
@@ -197,5 +198,22 @@ func TestReservedRequests(t *testing.T) {
 	_, err := c.Submit(t.Context(), api.JobRequest{Operation: "check", Selection: api.Selection{All: true}, RequestID: "schedule:a:b:1"})
 	if !fault.Is(err, fault.Invalid) {
 		t.Error(err)
+	}
+}
+
+// TestCheckLooksAtReceivers: what a start would stumble over, or a receiver later on.
+func TestCheckLooksAtReceivers(t *testing.T) {
+	t.Parallel()
+	opts := options(t, place(t), "")
+	opts.Notifications = &config.Notifications{Receivers: []config.Receiver{
+		{Name: "hook", Webhook: &config.Webhook{URL: "http://h/", Token: secret.Ref{File: "/none/token"}}},
+		{Name: "siem", Syslog: &config.Syslog{Network: "tls", Address: "h:6514", CA: "/none/ca.pem"}},
+	}}
+	checked, err := Check(t.Context(), opts)
+	if err == nil || !strings.Contains(err.Error(), "siem") || !strings.Contains(err.Error(), "/none/ca.pem") {
+		t.Errorf("%v", err)
+	}
+	if text := strings.Join(checked.Warnings, "\n"); !strings.Contains(text, "/none/token") || !strings.Contains(text, "over http") {
+		t.Errorf("%s", text)
 	}
 }
