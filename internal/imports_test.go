@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"cmd/fleetctl": {"internal/cli"},
 	"cmd/fleetd":   {"internal/daemon", "internal/config", "internal/fault"},
 
-	"internal/cli":        {"internal/cli/output", "internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/ansible", "internal/dossier", "internal/pcap/...", "internal/fault"},
+	"internal/cli":        {"internal/cli/output", "internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/ansible", "internal/dossier", "internal/pcap/...", "internal/capture/filter", "internal/fault"},
 	"internal/cli/output": {},
 	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/device", "internal/fault"},
 	"internal/daemon": {
@@ -91,18 +91,20 @@ var allowed = map[string][]string{
 	"internal/pcap/merge":    {"internal/pcap"},
 	"internal/pcap/replay":   {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/f5":       {"internal/pcap", "internal/pcap/layers"},
+	"internal/pcap/path":     {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/ipfix":    {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/rewrite":  {"internal/pcap", "internal/pcap/layers"},
 
-	"internal/stream": {"internal/fault"},
-	"internal/audit":  {"internal/ledger", "internal/fault"},
-	"internal/ledger": {"internal/fault"},
-	"internal/config": {"internal/secret", "internal/fault"},
-	"internal/secret": {},
-	"internal/hint":   {},
-	"internal/fault":  {},
-	"internal/sim":    {},
-	"templates":       {},
+	"internal/capture/filter": {"internal/fault"},
+	"internal/stream":         {"internal/fault"},
+	"internal/audit":          {"internal/ledger", "internal/fault"},
+	"internal/ledger":         {"internal/fault"},
+	"internal/config":         {"internal/secret", "internal/fault"},
+	"internal/secret":         {},
+	"internal/hint":           {},
+	"internal/fault":          {},
+	"internal/sim":            {},
+	"templates":               {},
 }
 
 // support lists packages that only tests and benchmarks import; they may import
