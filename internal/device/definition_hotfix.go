@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -133,6 +134,9 @@ type SnapshotItem struct {
 	// change by themselves (a figure, an uptime): they are compared as "…".
 	Ignore   []string `yaml:"ignore"`
 	Volatile []string `yaml:"volatile"`
+	// Secret are patterns whose first group is a secret. It is never kept; that it
+	// changed is seen all the same.
+	Secret []string `yaml:"secret"`
 }
 
 // hotfix checks the section, which may be absent.
@@ -266,10 +270,13 @@ func (c checker) snapshot(d *Definition, items []SnapshotItem, here func(...any)
 		case item.Timeout < 0:
 			return c.errorf(with(at, "timeout"), "must not be negative")
 		}
-		for key, list := range map[string][]string{"ignore": item.Ignore, "volatile": item.Volatile} {
+		for key, list := range map[string][]string{"ignore": item.Ignore, "volatile": item.Volatile, "secret": item.Secret} {
 			for j, p := range list {
 				if err := c.pattern(p, with(at, key, j)...); err != nil {
 					return err
+				}
+				if key == "secret" && regexp.MustCompile(p).NumSubexp() == 0 {
+					return c.errorf(with(at, key, j), "needs a group ( ) around the secret")
 				}
 			}
 		}

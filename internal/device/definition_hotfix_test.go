@@ -48,6 +48,7 @@ func TestHotfixDefinitionErrors(t *testing.T) {
 		"item twice":           {"- name: raid-disks", "- name: raid", `hotfix.snapshot[6].name: "raid" is there twice`},
 		"item of a path":       {"- name: raid-disks", "- name: ../raid", "an item needs a name of one word"},
 		"difference":           {"differences: note\n      volatile: ['Uptime", "differences: ignore\n      volatile: ['Uptime", "must be attention, lost or note"},
+		"secret of nothing":    {`|psk)\s+(?:(?:\d|md5|sha\S*|hash|encrypted|cleartext|ro|rw)\s+)*(\S+)'`, `|psk)'`, "needs a group ( ) around the secret"},
 		"volatile of nothing":  {"volatile: ['Uptime: .*']", "volatile: ['.*']", "hotfix.snapshot[0].volatile[0]: matches the empty text"},
 	} {
 		if !strings.Contains(src, c.old) {

@@ -203,6 +203,9 @@ type change struct {
 	// attempt or an earlier one. before is what is remembered of it.
 	begun  bool
 	before beforeRecord
+	// found is what the preflight of this attempt saw, at foundAt.
+	found   findings
+	foundAt time.Time
 	// last are the proofs as they were seen last on the way back.
 	last []Proof
 }

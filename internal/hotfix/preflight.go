@@ -112,6 +112,18 @@ func (c *change) find(ctx context.Context, env operation.Env) (f findings, err e
 	return f, nil
 }
 
+// fresh is how old findings may be to be gone by: looking whether packets are
+// kept takes a while.
+const fresh = time.Minute
+
+// findAgain is find, or what it found a moment ago.
+func (c *change) findAgain(ctx context.Context, env operation.Env) (findings, error) {
+	if age := env.Now().Sub(c.foundAt); age >= 0 && age < fresh {
+		return c.found, nil
+	}
+	return c.find(ctx, env)
+}
+
 // version reads the software's version, "" where the definition or the device does
 // not give one.
 func (c *change) version(ctx context.Context, l look) (string, error) {
@@ -248,6 +260,7 @@ func (c *change) observePreflight(ctx context.Context, env operation.Env) (opera
 			return failed(err)
 		}
 	}
+	c.found, c.foundAt = f, env.Now()
 	return done("%s", f.summary())
 }
 
@@ -270,7 +283,7 @@ func (c *change) observeSnapshot(ctx context.Context, env operation.Env) (operat
 	if c.begun {
 		return done("taken at %s", c.before.At.Format(time.RFC3339))
 	}
-	f, err := c.find(ctx, env)
+	f, err := c.findAgain(ctx, env)
 	if err != nil {
 		return failed(err)
 	}

@@ -224,3 +224,39 @@ func FuzzReadList(f *testing.F) {
 		}
 	})
 }
+
+// A secret is never kept, and one that changed is seen.
+func TestConceal(t *testing.T) {
+	t.Parallel()
+	patterns := []string{}
+	for _, item := range definition(t).Hotfix.Snapshot {
+		patterns = append(patterns, item.Secret...)
+	}
+	key := []byte("key")
+	marks := map[string]string{}
+	for line, want := range map[string]string{
+		"   username admin password 7 $1$abc$def\n":      "   username admin password 7 <",
+		"   username admin password 7 other\n":           "   username admin password 7 <",
+		"   snmp-server community public ro\n":           "   snmp-server community <",
+		"   radius-server key s3cr3t\n   ntp server 1\n": "",
+		"   snmp-server user x v3 auth md5 hash\n":       "",
+		"   tacacs host 1 secret hunter2 timeout 3\n":    "   tacacs host 1 secret <",
+		"   ntp server 192.0.2.1\n":                      "   ntp server 192.0.2.1\n",
+		"   password <secret:0123456789ab>\n":            "   password <secret:0123456789ab>\n",
+	} {
+		got := conceal(line, patterns, key)
+		if want == "" {
+			continue // not of a form that is known
+		}
+		if !strings.HasPrefix(got, want) || want != line && strings.Contains(got, "$1$abc") || conceal(got, patterns, key) != got {
+			t.Errorf("%q became %q", line, got)
+		}
+		marks[got] = line
+	}
+	if len(marks) != 6 {
+		t.Errorf("two secrets have one mark: %v", marks)
+	}
+	if conceal("password a\n", patterns, key) == conceal("password a\n", patterns, []byte("other")) {
+		t.Error("the mark does not depend on the key")
+	}
+}

@@ -3,6 +3,9 @@ package hotfix
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,8 +38,13 @@ type SnapshotText struct {
 // maxSnapshotItem bounds one command's output in a snapshot, in bytes.
 const maxSnapshotItem = 4 << 20
 
-// snapshot takes one.
+// snapshot takes one. Secrets in it are replaced by marks: another secret has
+// another mark.
 func (l look) snapshot(ctx context.Context, items []device.SnapshotItem) (Snapshot, error) {
+	key, err := secretKey(ctx, l.env, l.dev)
+	if err != nil {
+		return Snapshot{}, err
+	}
 	out := Snapshot{Device: l.dev.Name, TakenAt: l.env.Now().UTC().Truncate(time.Millisecond), Items: []SnapshotText{}}
 	for i, item := range items {
 		l.env.Progress(l.dev, int64(i), int64(len(items)), "commands")
@@ -52,11 +60,45 @@ func (l look) snapshot(ctx context.Context, items []device.SnapshotItem) (Snapsh
 		case err != nil:
 			return out, err
 		default:
-			text.Text = got.Text
+			text.Text = conceal(got.Text, item.Secret, key)
 		}
 		out.Items = append(out.Items, text)
 	}
 	return out, nil
+}
+
+// conceal replaces what the first groups of patterns match by a mark.
+func conceal(text string, patterns []string, key []byte) string {
+	for _, re := range compile(patterns) {
+		var b strings.Builder
+		end := 0
+		for _, at := range re.FindAllStringSubmatchIndex(text, -1) {
+			if len(at) < 4 || at[2] < 0 || strings.HasPrefix(text[at[2]:at[3]], secretMark) {
+				continue
+			}
+			mac := hmac.New(sha256.New, key)
+			_, _ = mac.Write([]byte(text[at[2]:at[3]])) // never fails
+			fmt.Fprintf(&b, "%s%s%x>", text[end:at[2]], secretMark, mac.Sum(nil)[:6])
+			end = at[3]
+		}
+		text = b.String() + text[end:]
+	}
+	return text
+}
+
+const secretMark = "<secret:"
+
+// secretKey gives the key of the marks of a device in a job. It is kept in the
+// ledger, apart from the marks, so that a weak secret cannot be found from one.
+func secretKey(ctx context.Context, env operation.Env, dev *device.Device) ([]byte, error) {
+	var key []byte
+	name := "secrets/" + dev.Name
+	if ok, err := env.Recall(name, &key); err != nil || ok {
+		return key, err
+	}
+	key = make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	return key, env.Remember(ctx, name, key)
 }
 
 // keep stores a snapshot as an artifact and gives its digest.
