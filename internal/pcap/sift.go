@@ -222,7 +222,7 @@ func (s *sieve) finish(t *task, end *int64, count *uint64) (whole bool) {
 			return false
 		}
 	}
-	if w.mapping != nil && !s.src.has(w.base + int64(w.end)) {
+	if w.mapping != nil && !s.src.has(w.base+int64(w.end)) {
 		return false // the rest of the last page would be zeros and no fault
 	}
 	w.number, s.expected = *count, *end
