@@ -37,6 +37,7 @@ type Plan struct {
 	Covering map[string]int
 
 	zones []*time.Location // of each unit
+	named map[string]*time.Location
 }
 
 // NewPlan lays a rollout out that is asked for now: it gives each unit its wave. Those
@@ -128,17 +129,17 @@ func newPlan(units []Unit, covering map[string]int, policy Policy) (*Plan, error
 	if !policy.MaxFailures.IsZero() {
 		p.Budget = policy.MaxFailures.Of(len(units))
 	}
-	known := make(map[string]*time.Location)
+	p.named = make(map[string]*time.Location)
 	counted := make(map[string]int)
 	for i, u := range units {
-		zone, ok := known[u.Zone]
+		zone, ok := p.named[u.Zone]
 		if !ok {
 			var err error
 			if zone, err = location(u.Zone); err != nil && len(policy.Windows) > 0 {
 				return nil, &fault.Error{Kind: fault.Invalid, Act: "lay out the windows of " + u.Name, Err: err,
 					Next: "correct the timezone of its site in the inventory"}
 			}
-			known[u.Zone] = zone
+			p.named[u.Zone] = zone
 		}
 		p.zones[i] = zone
 		for _, link := range u.Links {
@@ -215,12 +216,8 @@ func (p *Plan) layOut() {
 
 // sortZones puts the zones in the order of the units again.
 func (p *Plan) sortZones() {
-	known := make(map[string]*time.Location)
 	for i, u := range p.Units {
-		if known[u.Zone] == nil {
-			known[u.Zone], _ = location(u.Zone) //nolint:errcheck // it was checked when the plan was made
-		}
-		p.zones[i] = known[u.Zone]
+		p.zones[i] = p.named[u.Zone]
 	}
 }
 
