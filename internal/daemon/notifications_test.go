@@ -217,3 +217,76 @@ func TestCheckLooksAtReceivers(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 }
+
+// TestAlarm: an error of the PCI bus is written into a BMC's log, and within one
+// period of a schedule whoever is to know does, once, over restarts and however often
+// the log is checked.
+func TestAlarm(t *testing.T) {
+	t.Parallel()
+	f := fleet(t, 12)
+	h := newHookReceiver(t)
+	opts := options(t, place(t), f.Inventory())
+	opts.Notifications = &config.Notifications{
+		Receivers: []config.Receiver{{Name: "hook", Webhook: &config.Webhook{URL: h.URL}}},
+		Rules:     []config.Rule{{On: []string{"pci_error"}, To: []string{"hook"}}},
+	}
+	var ahead atomic.Int64 // of the real clock
+	opts.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	opts.LookEvery = 10 * time.Millisecond
+	c, stop := run(t, opts)
+	ctx := t.Context()
+	s, err := c.AddSchedule(ctx, api.ScheduleRequest{Name: "sel", Cron: "*/15 * * * *",
+		Request: api.JobRequest{Operation: "sel", Spec: json.RawMessage(`{}`), Selection: api.Selection{Names: []string{"lon-probe-01"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// period lets one period of the schedule pass and its check end.
+	period := func() {
+		t.Helper()
+		before, err := c.ScheduleRuns(ctx, "sel", 200)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = c.Schedule(ctx, "sel", 1); err != nil {
+			t.Fatal(err)
+		}
+		ahead.Store(int64(time.Until(*s.NextAt) + time.Second))
+		var runs []api.ScheduleRun
+		eventually(t, "a run", func() bool {
+			runs, err = c.ScheduleRuns(ctx, "sel", 200)
+			return err == nil && len(runs) > len(before)
+		})
+		wait(ctx, t, c, runs[0].Job)
+		if job, err := c.Job(ctx, runs[0].Job); err != nil || job.State != "succeeded" {
+			t.Fatalf("%+v %v", job, err)
+		}
+		if _, err := c.History(ctx, "lon-probe-01", 1); err != nil { // comes once what happened was made use of
+			t.Fatal(err)
+		}
+		eventually(t, "the end of what was to be told", func() bool {
+			receivers, err := c.Receivers(ctx)
+			return err == nil && receivers[0].Waiting == 0
+		})
+	}
+	period() // the first check counts everything as new
+	told := len(h.messages(notify.PCIError))
+	if err := f.Order("lon-probe-01", "sel_pci"); err != nil {
+		t.Fatal(err)
+	}
+	period()
+	if n := len(h.messages(notify.PCIError)); n != told+1 {
+		t.Fatalf("%d messages of one record, after %d of those that were there", n-told, told)
+	}
+	stop()
+	c, _ = run(t, opts)
+	period()
+	period()
+	if n := len(h.messages(notify.PCIError)); n != told+1 {
+		t.Errorf("%d messages of one record", n-told)
+	}
+	for _, m := range h.messages(notify.PCIError) {
+		if m.Device != "lon-probe-01" || !strings.Contains(m.Summary, "pci") {
+			t.Errorf("%+v", m)
+		}
+	}
+}
