@@ -159,3 +159,54 @@ func TestLicenceCheckDate(t *testing.T) {
 		}
 	}
 }
+
+// However it came to that: who carries the traffic is not rebooted, nor anybody whose
+// peer does not carry it.
+func TestMayReboot(t *testing.T) {
+	t.Parallel()
+	now, next := software{"15.1.2.1", "0.0.10"}, software{"17.1.3", "0.0.11"}
+	volumesOf := func(active string) []volumeRow {
+		return []volumeRow{
+			{Name: "HD1.1", Product: "BIG-IP", software: now, Active: active == "HD1.1", Status: "complete"},
+			{Name: "HD1.2", Product: "BIG-IP", software: next, Active: active == "HD1.2", Status: "complete"},
+		}
+	}
+	old := func(role string) member {
+		return member{Running: now, Volume: "HD1.1", Volumes: volumesOf("HD1.1"), Role: role}
+	}
+	upgraded := func(role string) member {
+		return member{Running: next, Volume: "HD1.2", Volumes: volumesOf("HD1.2"), Role: role}
+	}
+	a, b := &device.Device{Name: "a"}, &device.Device{Name: "b"}
+	to := leg{Volume: "HD1.2", Software: next}
+	p := &pair{course: course{Order: []string{"a", "b"}, Target: map[string]leg{"a": to, "b": to}}}
+	first := stage{name: stepFirstReboot, dev: a, peer: b, leg: to}
+	second := stage{name: stepSecondReboot, dev: b, peer: a, leg: to}
+	alone := stage{name: stepAloneReboot, dev: a, leg: to}
+	incomplete := old(roleStandby)
+	incomplete.Volumes[1].Status = "installing 99.000 pct"
+	other := old(roleStandby)
+	other.Volumes[1].Build = "0.0.9"
+	for name, c := range map[string]struct {
+		stage     stage
+		own, peer member
+		may       bool
+	}{
+		"the standby":                       {first, old(roleStandby), old(roleActive), true},
+		"an inoperative one":                {first, old("offline"), old(roleActive), true},
+		"the active":                        {first, old(roleActive), old(roleStandby), false},
+		"both standby":                      {first, old(roleStandby), old(roleStandby), false},
+		"both active":                       {first, old(roleActive), old(roleActive), false},
+		"the peer is offline":               {first, old(roleStandby), old("offline"), false},
+		"the image is not complete":         {first, incomplete, old(roleActive), false},
+		"another build":                     {first, other, old(roleActive), false},
+		"the second, behind an upgraded":    {second, old(roleStandby), upgraded(roleActive), true},
+		"the second, behind an old one":     {second, old(roleStandby), old(roleActive), false},
+		"the second, still active":          {second, old(roleActive), upgraded(roleStandby), false},
+		"a device by itself, which is away": {alone, old(roleActive), member{}, true},
+	} {
+		if got := p.mayReboot(c.stage, c.own, c.peer); (got == "") != c.may {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}

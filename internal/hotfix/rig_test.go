@@ -211,7 +211,8 @@ type work struct {
 	attempt int
 	retries int
 	held    bool
-	writes  int // of the journal, over all attempts
+	writes  int   // of the journal, over all attempts
+	sent    []int // those behind which a line is typed that must not be typed twice
 	// killAt is the write before which, or with after behind which, fleetd dies.
 	killAt int
 	after  bool
@@ -348,7 +349,12 @@ func (j *journal) Note(_ context.Context, step, detail string) error {
 	return j.entry(jobs.EntryNote, step, detail)
 }
 func (j *journal) Remember(_ context.Context, key string, value json.RawMessage) error {
-	return j.write(func() { j.memory[key] = bytes.Clone(value) })
+	return j.write(func() {
+		j.memory[key] = bytes.Clone(value)
+		if strings.HasPrefix(key, "act/") && !bytes.Contains(value, []byte(`"answered"`)) {
+			j.sent = append(j.sent, j.writes)
+		}
+	})
 }
 func (j *journal) Load(_ context.Context, key string) ([]byte, error) {
 	j.rig.mu.Lock()
