@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,8 +59,8 @@ func TestRolloutChaos(t *testing.T) {
 		c.rollout()
 	}
 	c.count()
-	t.Logf("%d kills in %d rollouts over %d devices: %d installs, %d reloads; %d times a person had to look", kills, c.round, probes,
-		c.round*probes, c.round*probes, c.looked)
+	t.Logf("%d kills in %d rollouts over %d devices: %d installs, %d reloads; %d times a person had to look; first sign of work within %v of a start",
+		kills, c.round, probes, c.round*probes, c.round*probes, c.looked, c.longest.Round(time.Millisecond))
 	_ = c.process.cmd.Process.Signal(os.Interrupt)
 	if code := c.process.wait(); code != 0 {
 		t.Errorf("ended with %d:\n%s", code, c.process.said())
@@ -118,6 +119,10 @@ type rolloutChaos struct {
 	round   int
 	kills   int // that are left
 	looked  int
+	// heard is when something happened first since it was set to 0, in Unix
+	// nanoseconds; longest is how long that took at most after a start.
+	heard   atomic.Int64
+	longest time.Duration
 }
 
 // rollout takes a hotfix of its own over all devices, through kills, and has a
@@ -168,11 +173,14 @@ func (c *rolloutChaos) through(job string) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+		last := uint64(0)
 		_ = c.until(ctx, func() error {
-			for _, err := range c.client.Events(ctx, job, 0) {
+			for ev, err := range c.client.Events(ctx, job, last) {
 				if err != nil {
 					return err
 				}
+				last = max(last, ev.Seq)
+				c.heard.CompareAndSwap(0, time.Now().UnixNano())
 			}
 			return nil
 		})
@@ -180,8 +188,13 @@ func (c *rolloutChaos) through(job string) {
 	defer func() { cancel(); <-ended }()
 	for c.kills > 0 {
 		// Some processes are killed before they serve.
-		if rand.IntN(8) > 0 && !c.process.ready() {
-			c.t.Fatalf("fleetd does not start again:\n%s", c.process.said())
+		served := time.Time{}
+		if rand.IntN(8) > 0 {
+			if !c.process.ready() {
+				c.t.Fatalf("fleetd does not start again:\n%s", c.process.said())
+			}
+			served = time.Now()
+			c.heard.Store(0)
 		}
 		timer := time.NewTimer(time.Duration(rand.IntN(2500)) * time.Millisecond)
 		select {
@@ -189,6 +202,9 @@ func (c *rolloutChaos) through(job string) {
 		case <-ended:
 			timer.Stop()
 			return
+		}
+		if at := c.heard.Load(); at != 0 && !served.IsZero() {
+			c.longest = max(c.longest, time.Unix(0, at).Sub(served))
 		}
 		_ = c.process.cmd.Process.Kill()
 		if code := c.process.wait(); code != -1 {

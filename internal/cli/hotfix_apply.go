@@ -124,7 +124,7 @@ change record.
 		if err != nil {
 			return err
 		}
-		return a.submitRollout(ctx, f, &job, "hotfix", spec, sel, policy)
+		return a.changeDevices(ctx, f, &job, spec, sel, policy)
 	})
 	return cmd
 }
@@ -170,9 +170,29 @@ Platforms that install in place have no way back, and are refused.
 			return err
 		}
 		spec := hotfixSpec{Action: "rollback", Volume: opts.volume, Takeover: opts.takeover, AcceptUnobserved: opts.accept}
-		return a.submitRollout(ctx, f, &job, "hotfix", spec, sel, policy)
+		return a.changeDevices(ctx, f, &job, spec, sel, policy)
 	})
 	return cmd
+}
+
+// changeDevices starts a rollout and, once it was waited for, says where its change
+// record is.
+func (a *app) changeDevices(ctx context.Context, f fleet, j *jobFlags, spec hotfixSpec, sel api.Selection, policy *api.Rollout) error {
+	if _, err := j.format(); err != nil {
+		return err
+	}
+	job, err := a.startRollout(ctx, f, "hotfix", spec, sel, policy)
+	if err != nil {
+		return err
+	}
+	if j.detach {
+		return a.printDetached(&j.outputFlags, job)
+	}
+	err = a.attend(ctx, f, &j.outputFlags, job)
+	if ctx.Err() == nil {
+		a.remark("change record: fleetctl hotfix report %s", job.ID)
+	}
+	return err
 }
 
 // confirmDevices asks whether something may be done to what a selection stands for
