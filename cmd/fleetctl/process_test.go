@@ -104,13 +104,14 @@ func TestDemoEndsByItself(t *testing.T) {
 	}
 	said := p.errOut.String()
 	for _, want := range []string{`24 simulated devices`, `is switched off on purpose`, `1 of 24 devices failed`, `Try next`,
-		"lon-probe-03: return, conflict: it came back wrong: capturing disproven", "lon-probe-03 needs attention"} {
+		"lon-probe-03: return, conflict: it came back wrong: capturing disproven", "lon-probe-03 needs attention",
+		"ALARM: nyc-probe-05#"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it does not say %q:\n%s", want, said)
 		}
 	}
 	for _, table := range []string{"DEVICE +FILESYSTEM", "DEVICE +NAME +LIMIT GB", "waves +canary: 1 succeeded\n.*1 succeeded, 1 attention\n.*2 skipped",
-		"DEVICE +RESULT +BEFORE"} {
+		"DEVICE +RESULT +BEFORE", "nyc-probe-05 .* critical +80:02.2 +new +PCI SERR"} {
 		if !regexp.MustCompile(`(?m)^` + table).Match(p.out.Bytes()) {
 			t.Errorf("no table %q:\n%s", table, p.out.String())
 		}

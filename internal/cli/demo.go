@@ -33,7 +33,8 @@ and the rotation-file report as jobs over SSH, prints both as tables and writes
 both as CSV. One device is switched off beforehand, to show how a failure is
 named. Then it brings the probes of one site to a hotfix, wave by wave, of which
 one comes back without capturing: the rollout stops, says what was seen and leaves
-a change record. Nothing has to be installed and nothing outside its directory is
+a change record. At last the BMC of the device that is off tells of an error on
+its PCI bus. Nothing has to be installed and nothing outside its directory is
 touched.
 
 Without --dir it works in a temporary directory and leaves only the CSV files and
@@ -80,6 +81,9 @@ func (a *app) runDemo(ctx context.Context, opts demoOptions) (err error) {
 	if err := a.tourRollout(ctx, env, f, dir, &seen); err != nil {
 		return err
 	}
+	if err := a.tourSEL(ctx, env, f, seen.off); err != nil {
+		return err
+	}
 	if opts.keep {
 		return a.keepDemo(ctx, env, dir, seen)
 	}
@@ -87,6 +91,7 @@ func (a *app) runDemo(ctx context.Context, opts demoOptions) (err error) {
 Try next:
   fleetctl demo --keep --dir ./demo    leave it running for a second terminal
   fleetctl hotfix apply --help         windows, approval, waves: a change night
+  fleetctl sel dossier --help          what is kept of a probe that died
   fleetctl sim --dir ./fleet           the simulated fleet alone
   fleetctl --help                      everything else`)
 	return nil

@@ -35,8 +35,9 @@ const (
 	// Namespace is of the signature.
 	Namespace = "dossier@capfleet"
 
-	// MaxPart and MaxParts bound a dossier.
-	MaxPart  = 4 << 20 // bytes
+	// MaxPart bounds a part, in bytes.
+	MaxPart = 4 << 20
+	// MaxParts bounds how many there are.
 	MaxParts = 100
 
 	manifestFile  = "manifest.json"

@@ -153,7 +153,7 @@ const badLog = `0100029e40c45c20000405516ff0ffff
 // add appends a system event record: generator, revision, sensor, event. The
 // caller holds the store's lock, or nobody else knows the state yet.
 func (st *bmcState) add(at time.Time, rest [9]byte) uint16 {
-	if st.LastID++; st.LastID >= 0xffff {
+	if st.LastID++; st.LastID == 0xffff {
 		st.LastID = 1
 	}
 	raw := make([]byte, 0, 16)

@@ -68,7 +68,7 @@ type lanConn struct {
 func (c *lanConn) WriteTo(datagram []byte, to net.Addr) (int, error) {
 	f := &c.board.dev.ordered.Load().bmc
 	if pause(c.board.dev.fleet.ctx, f.slow) != nil || f.down {
-		return len(datagram), nil // lost
+		return len(datagram), nil //nolint:nilerr // lost
 	}
 	if f.garbage {
 		datagram = []byte("<html>this is no IPMI</html>")

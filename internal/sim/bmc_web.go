@@ -124,13 +124,13 @@ func (b *board) login(w http.ResponseWriter, r *http.Request) {
 	// The other generation's form is an account that does not exist.
 	if !b.admits(name, password) || !form || len(b.sessions) >= maxWebSessions {
 		// 200 all the same, as real boards have it.
-		http.SetCookie(w, &http.Cookie{Name: "SID", Value: ""})
+		http.SetCookie(w, &http.Cookie{Name: "SID", Value: ""}) //nolint:gosec // as real boards set it
 		_, _ = io.WriteString(w, "<html><script>alert('Invalid username or password')</script></html>")
 		return
 	}
 	id := strings.ToLower(rand.Text())
 	b.sessions[id] = true
-	http.SetCookie(w, &http.Cookie{Name: "SID", Value: id, Path: "/"})
+	http.SetCookie(w, &http.Cookie{Name: "SID", Value: id, Path: "/"}) //nolint:gosec // as real boards set it
 	_, _ = io.WriteString(w, `<html><script>window.location="/cgi/url_redirect.cgi?url_name=mainmenu"</script></html>`)
 }
 

@@ -92,16 +92,17 @@ func Verify(armoured []byte, namespace string, message []byte) (ssh.PublicKey, e
 	if len(armoured) > maxSignature {
 		return fail("it is larger than %d bytes", maxSignature)
 	}
-	body, ok := strings.CutPrefix(strings.TrimSpace(string(armoured)), begin)
-	if body, ok = strings.CutSuffix(body, end); !ok {
+	body, begun := strings.CutPrefix(strings.TrimSpace(string(armoured)), begin)
+	body, ended := strings.CutSuffix(body, end)
+	if !begun || !ended {
 		return fail("it is no SSH signature")
 	}
 	blob, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(body), ""))
 	if err != nil {
 		return fail("%w", err)
 	}
-	rest, ok := bytes.CutPrefix(blob, []byte(magic))
-	if !ok {
+	rest, marked := bytes.CutPrefix(blob, []byte(magic))
+	if !marked {
 		return fail("it is no SSH signature")
 	}
 	var w wrapper
