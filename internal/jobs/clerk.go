@@ -118,7 +118,7 @@ func (c *change) tell(n note) error {
 		}
 		switch {
 		case n.skip:
-			t.Failure = &Failure{Device: t.Device, Kind: fault.Canceled, Message: t.Reason}
+			t.Failure = &Failure{Device: t.Device, Stage: "rollout", Kind: fault.Conflict, Message: t.Reason}
 			err = c.move(t, Skipped, Scheduler)
 		case t.State == Pending:
 			err = c.move(t, Waiting, Scheduler)

@@ -53,6 +53,7 @@ type rolloutWorld struct {
 	endedAt  map[string]time.Time
 	tries    map[string]int // that failed in a way that may pass
 	approved bool
+	canceled time.Time
 	broken   []string
 	story    []string
 }
@@ -263,6 +264,9 @@ func (w *rolloutWorld) begin(work jobs.Work) {
 	if w.running[u.Name] {
 		w.breaks("%s runs twice", u.Name)
 	}
+	if !w.canceled.IsZero() && time.Since(w.canceled) > 0 && !work.Held {
+		w.breaks("%s begins in a job that is canceled", u.Name)
+	}
 	w.running[u.Name] = true
 	if begun := slices.ContainsFunc(work.History, func(e jobs.Entry) bool { return e.Kind == jobs.EntryHold }); begun {
 		if w.out[u.Name] && !work.Held {
@@ -377,6 +381,13 @@ func (w *rolloutWorld) disturb(h *harness, id string) {
 			if _, err := h.Pause(w.t.Context(), id, "bob"); err != nil && !fault.Is(err, fault.Conflict) {
 				w.breaks("pause: %v", err)
 			}
+		case what == 4 && hours > 3:
+			if _, err := h.Cancel(w.t.Context(), id, "bob"); err != nil && !fault.Is(err, fault.Conflict) {
+				w.breaks("cancel: %v", err)
+			}
+			w.mu.Lock()
+			w.canceled = time.Now()
+			w.mu.Unlock()
 		case what > 5:
 			if _, err := h.Resume(w.t.Context(), id, "bob"); err != nil && !fault.Is(err, fault.Conflict) {
 				w.breaks("resume: %v", err)
@@ -410,7 +421,7 @@ func (w *rolloutWorld) end(h *harness, job jobs.Job) {
 		if w.out[task.Unit] && task.State != jobs.Attention {
 			w.breaks("%s is out and %s", task.Device, task.State)
 		}
-		if ended, ok := w.ended[task.Unit]; ok && ended != task.State {
+		if ended, ok := w.ended[task.Unit]; ok && ended != task.State && w.canceled.IsZero() {
 			w.breaks("%s ended as %s and is %s", task.Device, ended, task.State)
 		}
 		if task.Reason == "" && task.State == jobs.Skipped {

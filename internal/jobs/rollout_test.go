@@ -546,3 +546,36 @@ func TestStopEndsPreparations(t *testing.T) {
 		})
 	}
 }
+
+// TestCancelWhileHeldUnitWaits: a unit that is out of use and waits to be tried again
+// is tried again in a canceled job, and nothing else is.
+func TestCancelWhileHeldUnitWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d diary
+		h := newHarness(t, runnertest.Func(func(ctx context.Context, w jobs.Work, j jobs.Journal) jobs.Result {
+			d.add("%s %d", w.Unit, w.Attempt)
+			if !w.Held {
+				if err := j.Hold(ctx, "maintenance"); err != nil {
+					t.Error(err)
+				}
+				return result(w, fails(fault.Disconnected))
+			}
+			if err := j.Release(ctx, "return"); err != nil {
+				t.Error(err)
+			}
+			return result(w, succeeds(`1`))
+		}), policy(3, time.Hour, time.Hour)).start()
+		job := h.submit(change(rollout.Policy{}, "a", "b"))
+		h.await(job.ID, 0, func(ev jobs.Event) bool { return ev.Device == "a" && ev.State == jobs.Waiting && ev.Attempt == 1 })
+		if _, err := h.Cancel(t.Context(), job.ID, "bob"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Cancel(t.Context(), job.ID, "bob"); err != nil { // once more changes nothing
+			t.Fatal(err)
+		}
+		if got, s := h.finish(job.ID); s != jobs.Canceled || fmt.Sprint(got.Counts) != "map[canceled:1 succeeded:1]" || !slices.Equal(d.all(), []string{"a 1", "a 2"}) {
+			t.Errorf("%s %v after %q", s, got.Counts, d.all())
+		}
+		h.stop()
+	})
+}
