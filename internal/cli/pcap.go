@@ -19,7 +19,7 @@ func (a *app) pcapCommand() *cobra.Command {
 
 A damaged or truncated file gives what was read up to the damage, and an error
 with the offset; the exit code is then 4. The file "-" is stdin.`
-	cmd.AddCommand(a.pcapInfoCommand(), a.pcapTLSAuditCommand(), a.pcapXFFCommand(), a.pcapMergeCommand(), a.pcapRewriteCommand(), a.pcapReplayCommand(), a.pcapIPFIXCommand(), a.pcapF5Command(), a.pcapKeylogCommand(), a.pcapPathCommand())
+	cmd.AddCommand(a.pcapInfoCommand(), a.pcapTLSAuditCommand(), a.pcapXFFCommand(), a.pcapMergeCommand(), a.pcapRewriteCommand(), a.pcapReplayCommand(), a.pcapIPFIXCommand(), a.pcapF5Command(), a.pcapKeylogCommand(), a.pcapPathCommand(), a.pcapDiffCommand())
 	return cmd
 }
 

@@ -66,6 +66,8 @@ type place struct {
 	dropsKnown  bool
 	arp         map[netip.Addr]*ARP
 	failed      error
+	// details, where they are kept, are by the index of the packet.
+	details []detail
 }
 
 // ARP is what was asked for an address, by ARP or neighbour discovery.
@@ -84,27 +86,37 @@ type observer struct {
 	seed  maphash.Seed
 	frame layers.Frame
 	maps  map[[16]byte][16]byte // to what an address is brought back
+	// detailed keeps what Diff compares.
+	detailed bool
 }
 
 // observe reads a place. What cannot be read is in place.failed, and everything before
 // it is used.
 func observe(ctx context.Context, h Hop, seed maphash.Seed, maps map[[16]byte][16]byte) (*place, error) {
-	p := &place{Hop: h, byTuple: map[tuple]uint32{}, arp: map[netip.Addr]*ARP{}, first: math.MaxInt64, last: math.MinInt64, drops: h.Drops, dropsKnown: !h.DropsUnknown}
+	p := newPlace(h)
 	o := &observer{place: p, seed: seed, maps: maps}
-	for _, c := range h.Captures {
-		err := o.read(ctx, c)
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if err != nil {
-			p.failed = errors.Join(p.failed, fmt.Errorf("%s: %w", c.Name, err))
-		}
-	}
-	for i := range p.packets {
-		f := &p.flows[p.packets[i].flow]
-		f.packets = append(f.packets, uint32(i)) //nolint:gosec // bounded by maxPackets
+	if err := o.readAll(ctx); err != nil {
+		return nil, err
 	}
 	return p, nil
+}
+
+// readAll reads the captures of the place.
+func (o *observer) readAll(ctx context.Context) error {
+	for _, c := range o.Captures {
+		err := o.read(ctx, c)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			o.failed = errors.Join(o.failed, fmt.Errorf("%s: %w", c.Name, err))
+		}
+	}
+	for i := range o.packets {
+		f := &o.flows[o.packets[i].flow]
+		f.packets = append(f.packets, uint32(i)) //nolint:gosec // bounded by maxPackets
+	}
+	return nil
 }
 
 // maxPackets bounds a place: 48 bytes are kept of each.
@@ -189,6 +201,9 @@ func (o *observer) packet(p *pcap.Packet) {
 	}
 	obs.flow = o.flow(t)
 	o.packets = append(o.packets, obs)
+	if o.detailed {
+		o.details = append(o.details, o.detail(p, f, carried))
+	}
 }
 
 // icmpIdentity leaves out the checksum, which a translation of addresses changes in
