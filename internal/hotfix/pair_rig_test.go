@@ -41,7 +41,7 @@ type pairRig struct {
 
 func newPairRig(t *testing.T, times map[string]string, faults ...string) *pairRig {
 	t.Helper()
-	return newPairRigOf(t, 8, times, faults...)
+	return newPairRigOf(t, 4, times, faults...)
 }
 
 func newPairRigOf(t *testing.T, devices int, times map[string]string, faults ...string) *pairRig {

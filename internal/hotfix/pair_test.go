@@ -81,7 +81,7 @@ func TestPairKilledAnywhere(t *testing.T) {
 		// The line is typed, and nothing is written down of what became of it.
 		deaths = append(deaths, death{at + 1, false})
 	}
-	for range 3 { // of the others some: all are too many for each run of the tests
+	for range 2 { // of the others some: all are too many for each run of the tests
 		deaths = append(deaths, death{1 + rand.IntN(whole.writes), rand.IntN(2) == 0})
 	}
 	for _, d := range deaths {
@@ -135,26 +135,24 @@ func TestPairGates(t *testing.T) {
 // again when it has passed.
 func TestPairFailsAndIsTakenUpAgain(t *testing.T) {
 	t.Parallel()
-	for fault, message := range map[string]string{
-		ltm2 + ":install_fails":  "failed (Disk full (volume group))",
-		ltm1 + ":ucs_fails":      "UCS archive creation failed",
-		ltm2 + ":disk_full":      "room",
-		ltm1 + ":wrong_checksum": "the file on the device differs from the source",
+	r := newPairRig(t, nil)
+	w := r.pair(r.spec(hotfix.Apply, withBase(r)))
+	r.order(ltm1, "wrong_checksum")
+	r.order(ltm2, "disk_full")
+	want(t, w.run(), jobs.Failed, "room", "the file on the device differs from the source") // of both, side by side
+	r.order(ltm1, "none=wrong_checksum")
+	r.order(ltm2, "none=disk_full")
+	for _, c := range []struct{ device, fault, message string }{
+		{ltm1, "ucs_fails", "UCS archive creation failed"},
+		{ltm2, "install_fails", "failed (Disk full (volume group))"},
 	} {
-		t.Run(fault, func(t *testing.T) {
-			t.Parallel()
-			r := newPairRig(t, nil, fault)
-			w := r.pair(r.spec(hotfix.Apply, withBase(r)))
-			want(t, w.run(), jobs.Failed, message)
-			r.happened()
-			r.order(ltm1, "none=ucs_fails")
-			r.order(ltm2, "none=install_fails")
-			r.order(ltm2, "none=disk_full")
-			r.order(ltm1, "none=wrong_checksum")
-			want(t, w.retry(), jobs.Succeeded)
-			r.happened(careful()...)
-		})
+		r.order(c.device, c.fault)
+		want(t, w.retry(), jobs.Failed, c.message)
+		r.order(c.device, "none="+c.fault)
+		r.happened()
 	}
+	want(t, w.retry(), jobs.Succeeded)
+	r.happened(careful()...)
 }
 
 // Cuts, damaged uploads and firmware that reboots once more change nothing of the
