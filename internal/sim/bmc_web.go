@@ -119,10 +119,12 @@ func (b *board) login(w http.ResponseWriter, r *http.Request) {
 			name, password = string(plainName), string(plainPassword)
 		}
 	}
+	if !form {
+		name, password = "", "" // the other generation's: an account that does not exist
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	// The other generation's form is an account that does not exist.
-	if !b.admits(name, password) || !form || len(b.sessions) >= maxWebSessions {
+	if !b.admits(name, password) || len(b.sessions) >= maxWebSessions {
 		// 200 all the same, as real boards have it.
 		http.SetCookie(w, &http.Cookie{Name: "SID", Value: ""}) //nolint:gosec // as real boards set it
 		_, _ = io.WriteString(w, "<html><script>alert('Invalid username or password')</script></html>")

@@ -115,7 +115,7 @@ devices:
     covers: [b, a]
     jump: two
     ssh: {legacy_algorithms: true}
-    bmc: {address: "[2001:db8::1]:8443", protocol: redfish, credentials: bmc, tls_pins: ["` + strings.Repeat("ab:", 31) + `AB", ` + strings.Repeat("CD", 32) + `]}
+    bmc: {address: "[2001:db8::1]:8443", protocol: redfish, credentials: bmc, tls_pins: ["`+strings.Repeat("ab:", 31)+`AB", `+strings.Repeat("CD", 32)+`]}
 `)
 	key := device.Credentials{
 		Name: "key", Username: "root", PrivateKey: secret.Ref{File: "/keys/id"},

@@ -3,6 +3,7 @@ package inventory
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,5 +101,36 @@ devices:
 	}
 	if diff := cmp.Diff(want, inv.Warnings()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestWarningOfUnpinnedBMCs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "inventory.yaml")
+	doc := `version: 1
+credentials: {default: {username: u, password: {env: HOME}}}
+defaults: {platform: linux, bmc: {credentials: default}}
+devices:
+  - {name: a, address: 192.0.2.1, bmc: {address: 192.0.2.101, protocol: redfish}}
+  - {name: b, address: 192.0.2.2, bmc: {address: 192.0.2.102, protocol: ipmi_lan}}
+  - {name: c, address: 192.0.2.3, bmc: {address: 192.0.2.103, protocol: supermicro_web, plain_http: true}}
+`
+	if err := os.WriteFile(path, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inv, err := Load(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := filepath.Join(dir, "known_bmcs") + " does not exist: 1 BMCs will be refused until their certificates are pinned (fleetctl device trust --bmc)"
+	if got := inv.Warnings(); !slices.Contains(got, want) {
+		t.Errorf("%q", got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "known_bmcs"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := inv.Warnings(); slices.Contains(got, want) {
+		t.Errorf("%q", got)
 	}
 }

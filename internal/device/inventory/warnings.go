@@ -25,6 +25,7 @@ func (inv *Inventory) Warnings() []string {
 	if _, err := os.Stat(inv.knownHosts); errors.Is(err, fs.ErrNotExist) && len(inv.devices) > 0 {
 		out = append(out, fmt.Sprintf("known_hosts file %s does not exist: every device will be refused until its host key is pinned", inv.knownHosts))
 	}
+	out = append(out, inv.unpinnedBMCs()...)
 	seen := map[string]bool{} // one identity opens many files
 	for _, ref := range inv.references(secrets) {
 		for _, w := range ref.Warnings() {
@@ -41,6 +42,25 @@ func (inv *Inventory) Warnings() []string {
 		}
 	}
 	return out
+}
+
+// unpinnedBMCs tells of a file of pinned certificates that is missing while BMCs
+// need it: those that are not read over IPMI, whose certificate the inventory does
+// not pin.
+func (inv *Inventory) unpinnedBMCs() []string {
+	waiting, path := 0, ""
+	for _, d := range inv.devices {
+		if b := d.BMC; b != nil && b.Protocol != "ipmi_lan" && b.Protocol != bmcAuto && !b.PlainHTTP && len(b.TLSPins) == 0 {
+			waiting, path = waiting+1, b.KnownBMCs
+		}
+	}
+	if waiting == 0 {
+		return nil
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s does not exist: %d BMCs will be refused until their certificates are pinned (fleetctl device trust --bmc)", path, waiting)}
 }
 
 func secrets(c *device.Credentials) []secret.Ref {
