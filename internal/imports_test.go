@@ -86,6 +86,7 @@ var allowed = map[string][]string{
 	"internal/pcap/flow":     {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/info":     {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/tlsaudit": {"internal/pcap", "internal/pcap/flow", "internal/pcap/layers", "internal/pcap/tlshello"},
+	"internal/pcap/records":  {},
 	"internal/pcap/tlshello": {},
 	"internal/pcap/xff":      {"internal/pcap", "internal/pcap/flow"},
 	"internal/pcap/merge":    {"internal/pcap"},

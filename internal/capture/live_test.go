@@ -62,6 +62,12 @@ func parts() map[string]func(string) error {
 }
 
 func TestMain(m *testing.M) {
+	if _, ok := os.LookupEnv(asFleetctl); ok {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		code := cli.Run(ctx, os.Args[1:], cli.ProcessStreams(), cli.Build{})
+		stop()
+		os.Exit(code)
+	}
 	childtest.Main(parts())
 	goleak.VerifyTestMain(m)
 }
@@ -74,6 +80,9 @@ func options(dir string) daemon.Options {
 	o := daemon.Options{StateDir: filepath.Join(dir, "state"), Inventory: filepath.Join(dir, "inventory.yaml"), Socket: filepath.Join(dir, "s"),
 		Logger: slog.New(slog.NewTextHandler(log, nil))}
 	o.Retry.Base = 100 * time.Millisecond
+	if group, err := os.ReadFile(filepath.Join(dir, "group")); err == nil {
+		o.SocketGroup = string(group)
+	}
 	return o
 }
 
