@@ -67,7 +67,7 @@ anything on linux, needs --unsafe, is asked about on a terminal (--yes
 elsewhere), and is audited. It goes to all devices at once, within fleetd's
 limits, unless a flag such as --canary, --wave or --window asks for a rollout.
 
-With a rollout: ` + rolloutHelp + `
+` + rolloutHelp + `
 
 ` + selectionHelp + defaultNoneHelp + `
 

@@ -55,12 +55,12 @@ func addRolloutFlags(cmd *cobra.Command) *rolloutFlags {
 }
 
 // rolloutHelp explains the flags of a rollout, for a command's help.
-const rolloutHelp = `The change goes over the units (devices, or HA pairs as one) in waves: first the
+const rolloutHelp = `A rollout goes over the units (devices, or HA pairs as one) in waves: first the
 canary, then waves of --wave units. A wave begins when the one before it is
 through and --soak is over. Units run only while their failing could not exceed
 --max-failures; when that many have failed, when a canary fails, or when one
-needs attention, nothing more begins and the rest is skipped. At most all but one
-of the devices that cover a link are out at once. A unit begins only if the
+needs attention, nothing more begins and the rest is skipped. At most all but
+one of the devices that cover a link are out at once. A unit begins only if the
 longest that it may take fits into its window.`
 
 // given reports whether any flag of the rollout was set.
