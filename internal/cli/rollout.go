@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -186,53 +185,4 @@ func waveLines(tasks []api.Task, canary bool) (lines []string) {
 		first = next
 	}
 	return lines
-}
-
-// planView is how the units of a plan are shown.
-func planView() output.View {
-	return output.View{Table: []output.Column{
-		{Key: "wave", Head: "WAVE", Kind: output.Number},
-		{Key: "unit", Head: "UNIT", Fixed: true},
-		{Key: "site", Head: "SITE", Wide: true},
-		{Key: "time_zone", Head: "TIME ZONE", Wide: true},
-		{Key: "covers", Head: "COVERS", Kind: output.List, Wide: true},
-		{Key: "worst_case_seconds", Head: "WORST CASE", Kind: output.Duration},
-		{Key: "begin_at", Head: "BEGIN", Kind: output.Time},
-		{Key: "end_at", Head: "WORST END", Kind: output.Time},
-		{Key: "latest_begin_at", Head: "LATEST BEGIN", Kind: output.Time, Wide: true},
-		{Key: "skipped", Head: "SKIPPED"},
-	}}
-}
-
-// printPlan prints a plan for people: its figures, its units, and what speaks
-// against it.
-func printPlan(w io.Writer, p api.Plan, wide bool, screen output.Screen) error {
-	rows, err := output.Rows(p.Rows)
-	if err != nil {
-		return fault.Wrap(fault.Internal, "print the plan", err)
-	}
-	head := fmt.Sprintf("%s in %s", count(len(p.Rows), "unit"), count(p.Waves, "wave"))
-	if p.Canary > 0 {
-		head += fmt.Sprintf(", canary %d", p.Canary)
-	}
-	head += fmt.Sprintf(", waves of %d, at most %s", p.WaveSize, count(p.MaxFailures, "failure"))
-	if p.EndsAt != nil {
-		head += "; done by " + showTime(p.EndsAt) + " at the latest"
-	}
-	if _, err := fmt.Fprintf(w, "%s\n\n", head); err != nil {
-		return err
-	}
-	format := output.Table
-	if wide {
-		format = output.Wide
-	}
-	if err := output.Write(w, format, planView(), rows, nil, screen); err != nil {
-		return err
-	}
-	for _, line := range p.Refusals {
-		if _, err := fmt.Fprintf(w, "\n%s %s\n", screen.Emphasis("refused:"), output.Clean(line)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
