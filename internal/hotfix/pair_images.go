@@ -35,8 +35,8 @@ func (p *pair) files() []imageFile {
 
 func imageKey(dev *device.Device, f imageFile) string { return keyImage + dev.Name + "/" + f.name }
 
-// settled reports whether the images are no longer needed: the device runs its new
-// software, or its installation has been seen complete.
+// pastInstall reports whether the images are no longer needed on a device: its
+// volume was seen to hold the software.
 func (p *pair) pastInstall(env operation.Env, dev *device.Device) bool {
 	var at time.Time
 	ok, err := env.Recall(keyComplete+dev.Name, &at)

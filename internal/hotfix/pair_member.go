@@ -136,7 +136,7 @@ func first(re *regexp.Regexp, text string) string {
 // volume has a row for each slot, and is as far as the last of them.
 func parseVolumes(text string) ([]volumeRow, error) {
 	var list []volumeRow
-	head := []string(nil)
+	var head []string
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		switch {
@@ -173,7 +173,7 @@ func parseVolumes(text string) ([]volumeRow, error) {
 	return list, nil
 }
 
-// member looks at a device.
+// see looks at a device, and records what it runs.
 func (p *pair) see(ctx context.Context, env operation.Env, dev *device.Device) (member, error) {
 	var m member
 	unclear := func(line, why string) error {
@@ -245,7 +245,7 @@ func (p *pair) each(fn func(i int, dev *device.Device) error) error {
 	return errors.Join(errs...)
 }
 
-// short names one line of an error or output that is shown to people.
+// clipLine quotes the last line of an output.
 func clipLine(text string) string { return quote(lastLine(text)) }
 
 // stamp is the present time as it is kept.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,8 +61,8 @@ func putVolume(list []volume, row volume) []volume {
 	return append(list, row)
 }
 
-// installImage starts an installation. What is wrong with it is an error the way
-// tmsh prints it.
+// installImage starts an installation. What is wrong with it is an error in the
+// words of tmsh, but for the full stop.
 func (d *device) installImage(file string, hotfix bool, target string, create, reboot bool, user string) error {
 	images := imagesOf(d, hotfix)
 	i := slices.IndexFunc(images, func(i image) bool { return i.file == file })
@@ -69,15 +70,15 @@ func (d *device) installImage(file string, hotfix bool, target string, create, r
 	known := findVolume(list, target) >= 0
 	switch {
 	case i < 0:
-		return fmt.Errorf("01020036:3: The requested software image (%s) was not found.", file) //nolint:staticcheck // the device's own words
+		return fmt.Errorf("01020036:3: The requested software image (%s) was not found", file)
 	case !volumeName.MatchString(target):
-		return fmt.Errorf("01071001:3: Invalid volume name (%s).", target) //nolint:staticcheck // as above
+		return fmt.Errorf("01071001:3: Invalid volume name (%s)", target)
 	case target == activeVolume(d):
-		return fmt.Errorf("01071003:3: Cannot install to the running volume (%s).", target) //nolint:staticcheck // as above
+		return fmt.Errorf("01071003:3: Cannot install to the running volume (%s)", target)
 	case !known && !create:
-		return fmt.Errorf("01020036:3: The requested volume (%s) was not found.", target) //nolint:staticcheck // as above
+		return fmt.Errorf("01020036:3: The requested volume (%s) was not found", target)
 	case known && create:
-		return fmt.Errorf("01020066:3: The requested volume (%s) already exists.", target) //nolint:staticcheck // as above
+		return fmt.Errorf("01020066:3: The requested volume (%s) already exists", target)
 	}
 	f := d.ordered.Load()
 	l := &liveInstall{volume: target, image: images[i], took: f.installTime, fails: f.change.installFail}
@@ -91,7 +92,7 @@ func (d *device) installImage(file string, hotfix bool, target string, create, r
 	})
 	if !ok {
 		d.noteInstall(l, user, "refused")
-		return fmt.Errorf("01071004:3: Another installation is in progress.") //nolint:staticcheck // as above
+		return errors.New("01071004:3: Another installation is in progress")
 	}
 	return nil
 }

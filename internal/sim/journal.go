@@ -99,12 +99,11 @@ func (e JournalEntry) Value(key string) string {
 		if !found {
 			return ""
 		}
-		value := after
+		value, next, _ := strings.Cut(after, " ")
 		if quoted, err := strconv.QuotedPrefix(after); err == nil {
-			value, rest = quoted, strings.TrimPrefix(after[len(quoted):], " ")
-		} else {
-			value, rest, _ = strings.Cut(after, " ")
+			value, next = quoted, strings.TrimPrefix(after[len(quoted):], " ")
 		}
+		rest = next
 		if name != key {
 			continue
 		}

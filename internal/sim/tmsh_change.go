@@ -40,7 +40,7 @@ func (t *tmsh) install(args []string, errw io.Writer) int {
 		return 1
 	}
 	if err := t.s.dev.installImage(file, args[2] == "hotfix", target, create, reboot, t.s.user); err != nil {
-		_, _ = fmt.Fprintln(errw, err)
+		_, _ = fmt.Fprintf(errw, "%v.\n", err)
 		return 1
 	}
 	if t.s.cutAt(stepInstall, cutDuring) || t.s.cutAt(stepInstall, cutAfter) {
