@@ -120,3 +120,36 @@ func TestResumeAsksLittle(t *testing.T) {
 		t.Errorf("asked %d times for %d entries, %v", l.asked, len(after.Entries), err)
 	}
 }
+
+// TestAutoBeginsWithWhatWorked: and goes on with the others in their order.
+func TestAutoBeginsWithWhatWorked(t *testing.T) {
+	t.Parallel()
+	for worked, want := range map[Protocol][]Protocol{
+		"":            {IPMILan, Redfish, SupermicroWeb},
+		IPMILan:       {IPMILan, Redfish, SupermicroWeb},
+		SupermicroWeb: {SupermicroWeb, IPMILan, Redfish},
+		"telepathy":   {IPMILan, Redfish, SupermicroWeb},
+	} {
+		reader, err := AutoFrom(worked, Target{Host: "192.0.2.9"}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []Protocol
+		for _, r := range reader.(first) {
+			switch r.(type) {
+			case *lanReader:
+				got = append(got, IPMILan)
+			case *redfishReader:
+				got = append(got, Redfish)
+			case *supermicroReader:
+				got = append(got, SupermicroWeb)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q: %s", worked, diff)
+		}
+	}
+	if _, err := AutoFrom("", Target{Host: "192.0.2.9", Port: 8443}, Options{}); err == nil {
+		t.Error("a port without a protocol is taken")
+	}
+}

@@ -16,7 +16,7 @@ func (a *app) tourSEL(ctx context.Context, env *demo.Env, f fleet, off string) e
 		return nil // too small a fleet for a probe that can be spared
 	}
 	a.remark("\n$ fleetctl sel check --all")
-	res, err := a.demoCheck(ctx, f)
+	res, err := a.demoCheck(ctx, f, selSpec{})
 	if err != nil {
 		return err
 	}
@@ -28,14 +28,13 @@ func (a *app) tourSEL(ctx context.Context, env *demo.Env, f fleet, off string) e
 		return simError("put an error into the event log of "+off, err)
 	}
 	a.remark("$ fleetctl sel check --all --new --fail-on critical")
-	if res, err = a.demoCheck(ctx, f); err != nil {
+	if res, err = a.demoCheck(ctx, f, selSpec{NewOnly: true}); err != nil {
 		return err
 	}
 	rows, err := selRows(res.Rows)
 	if err != nil {
 		return err
 	}
-	res.Rows = newRows(res.Rows, rows)
 	if err := a.printResults(&outputFlags{name: string(output.Table)}, res); err != nil {
 		return err
 	}
@@ -48,8 +47,8 @@ func (a *app) tourSEL(ctx context.Context, env *demo.Env, f fleet, off string) e
 }
 
 // demoCheck makes a check of all BMCs.
-func (a *app) demoCheck(ctx context.Context, f fleet) (api.Results, error) {
-	job, err := a.start(ctx, f, "sel", selSpec{}, api.Selection{All: true})
+func (a *app) demoCheck(ctx context.Context, f fleet, spec selSpec) (api.Results, error) {
+	job, err := a.start(ctx, f, "sel", spec, api.Selection{All: true})
 	if err != nil {
 		return api.Results{}, err
 	}

@@ -18,6 +18,7 @@ import (
 // selSpec is the spec of the operation "sel".
 type selSpec struct {
 	Peek       bool `json:"peek,omitempty"`
+	NewOnly    bool `json:"new_only,omitempty"`
 	TryRefused bool `json:"try_refused,omitempty"`
 }
 
@@ -63,7 +64,7 @@ func (o *selOptions) register(a *app, cmd *cobra.Command) {
 	o.selectionFlags.register(a, cmd)
 	o.jobFlags.register(cmd)
 	fl := cmd.Flags()
-	fl.BoolVar(&o.onlyNew, "new", false, "show only the new records")
+	fl.BoolVar(&o.onlyNew, "new", false, "only the new records: for schedules, whose results are kept")
 	fl.BoolVar(&o.tryRefused, "try-refused", false, "log in again where a BMC has refused the account")
 }
 
@@ -103,7 +104,7 @@ the account is not locked; a new password, or --try-refused, is tried at once.
 	cmd.Flags().StringSliceVar(&opts.failOn, "fail-on", nil, "exit with 6 on a new record of this `severity or kind`")
 	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions(failOnWords(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = a.with(func(ctx context.Context, f fleet, args []string) error {
-		return a.sel(ctx, f, &opts, args, selSpec{TryRefused: opts.tryRefused})
+		return a.sel(ctx, f, &opts, args, selSpec{NewOnly: opts.onlyNew, TryRefused: opts.tryRefused})
 	})
 	return cmd
 }
@@ -132,7 +133,7 @@ and remembers nothing: what is new stays new for the next check.
 	}
 	opts.register(a, cmd)
 	cmd.RunE = a.with(func(ctx context.Context, f fleet, args []string) error {
-		return a.sel(ctx, f, &opts, args, selSpec{Peek: true, TryRefused: opts.tryRefused})
+		return a.sel(ctx, f, &opts, args, selSpec{Peek: true, NewOnly: opts.onlyNew, TryRefused: opts.tryRefused})
 	})
 	return cmd
 }
@@ -147,7 +148,7 @@ func (a *app) sel(ctx context.Context, f fleet, opts *selOptions, args []string,
 			return fault.New(fault.Invalid, "--fail-on takes %s, not %q", strings.Join(failOnWords(), ", "), word)
 		}
 	}
-	if opts.detach || len(opts.failOn) == 0 && !opts.onlyNew {
+	if opts.detach || len(opts.failOn) == 0 {
 		if len(opts.failOn) > 0 {
 			return fault.New(fault.Invalid, "--fail-on needs the result, which --detach does not wait for")
 		}
@@ -167,9 +168,6 @@ func (a *app) sel(ctx context.Context, f fleet, opts *selOptions, args []string,
 	rows, err := selRows(res.Rows)
 	if err != nil {
 		return err
-	}
-	if opts.onlyNew {
-		res.Rows = newRows(res.Rows, rows)
 	}
 	if err := a.printResults(&opts.outputFlags, res); err != nil {
 		return err
@@ -191,16 +189,6 @@ func selRows(raw []json.RawMessage) ([]selRow, error) {
 		}
 	}
 	return rows, nil
-}
-
-func newRows(raw []json.RawMessage, rows []selRow) []json.RawMessage {
-	var out []json.RawMessage
-	for i, row := range rows {
-		if row.New {
-			out = append(out, raw[i])
-		}
-	}
-	return out
 }
 
 // failOnWords is what --fail-on takes.
@@ -238,7 +226,7 @@ func (r *selRow) is(word string) bool {
 // bus in its usual spelling.
 func selAnswer(ans *answer, res api.Results) {
 	ans.view = selView()
-	ans.empty = "the event logs have no records"
+	ans.empty = "no records"
 	ans.makeLines = func() ([]json.RawMessage, error) {
 		lines := make([]json.RawMessage, len(res.Rows))
 		for i, raw := range res.Rows {

@@ -26,6 +26,9 @@ const readLimit = 5 * time.Minute
 type Spec struct {
 	// Peek reads without remembering: what is new stays new for the next check.
 	Peek bool `json:"peek,omitempty"`
+	// NewOnly puts out the new records alone. A check that a schedule makes every hour
+	// would otherwise keep every log as often.
+	NewOnly bool `json:"new_only,omitempty"`
 	// TryRefused logs in again with an account that the BMC has refused, before its
 	// time. Only a person may ask for it.
 	TryRefused bool `json:"try_refused,omitempty"`
@@ -132,9 +135,11 @@ func (c *check) read(ctx context.Context, env operation.Env, dev *device.Device,
 	v := compare(before, log, env.Now())
 	fresh := 0
 	for i := range log.Entries {
-		env.Row(dev, rowOf(dev, &log.Entries[i], v.fresh[i]))
 		if v.fresh[i] {
 			fresh++
+		}
+		if v.fresh[i] || !spec.NewOnly {
+			env.Row(dev, rowOf(dev, &log.Entries[i], v.fresh[i]))
 		}
 	}
 	if v.cleared {
