@@ -198,9 +198,15 @@ func (p *pair) failoverOf(s stage) string {
 	return stepFirstStandby
 }
 
-// hasRebooted compares the member's boot with that of the snapshot.
-func (p *pair) hasRebooted(s stage, now member) (Answer, string) {
-	return rebooted(p.course.Before[s.dev.Name].Boot, now.Boot)
+// hasRebooted compares the member's boot with that of the snapshot. Running from
+// another volume is a proof, too: only a boot leads there.
+func (p *pair) hasRebooted(dev *device.Device, now member) (Answer, string) {
+	before := p.course.Before[dev.Name]
+	answer, detail := rebooted(before.Boot, now.Boot)
+	if answer == NotObservable && now.Volume != before.Volume && now.Volume != "" {
+		return Proven, fmt.Sprintf("it runs from %s, before from %s", now.Volume, before.Volume)
+	}
+	return answer, detail
 }
 
 // goingDown waits until a member that was told to reboot, or was about to be, has
@@ -218,7 +224,7 @@ func (p *pair) goingDown(ctx context.Context, env operation.Env, s stage, act ac
 		case err != nil:
 			return failed(err)
 		default:
-			answer, detail := p.hasRebooted(s, own)
+			answer, detail := p.hasRebooted(s.dev, own)
 			if answer == Proven || own.at(s.leg) {
 				return done("%s has rebooted: %s", s.dev.Name, detail)
 			}
@@ -296,7 +302,7 @@ func (p *pair) observeReturn(ctx context.Context, env operation.Env, s stage) (o
 			return failed(err)
 		case err == nil:
 			wrong = p.backWrong(s, own, peer)
-			if answer, _ := p.hasRebooted(s, own); up.IsZero() && (answer == Proven || own.at(s.leg)) {
+			if answer, _ := p.hasRebooted(s.dev, own); up.IsZero() && (answer == Proven || own.at(s.leg)) {
 				up = now
 			}
 		case !fault.KindOf(err).Retryable() && !fault.Is(err, fault.Refused) && !fault.Is(err, fault.Unparsed):
@@ -339,7 +345,7 @@ func (p *pair) next(s stage) string {
 // backWrong says what is not as it should be, "" when nothing is.
 func (p *pair) backWrong(s stage, own, peer member) string {
 	var not []string
-	answer, detail := p.hasRebooted(s, own)
+	answer, detail := p.hasRebooted(s.dev, own)
 	if answer == Disproven {
 		return "it has not rebooted: " + detail
 	}
@@ -360,7 +366,7 @@ func (p *pair) returned(env operation.Env, s stage, own, peer member) (operation
 	if s.peer != nil && own.Role == roleActive {
 		env.Warn(s.dev, "it took the active role when it came back, and was to be standby: %s", s.roles(own, peer))
 	}
-	_, detail := p.hasRebooted(s, own)
+	_, detail := p.hasRebooted(s.dev, own)
 	where := own.Role
 	if s.peer != nil {
 		where = s.roles(own, peer)

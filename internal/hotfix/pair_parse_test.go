@@ -210,3 +210,25 @@ func TestMayReboot(t *testing.T) {
 		}
 	}
 }
+
+// A login that shows nothing of a boot still shows from which volume it was.
+func TestHasRebooted(t *testing.T) {
+	t.Parallel()
+	d := &device.Device{Name: "a"}
+	id := func(s string) boot { return boot{Kind: device.ReadBootID, Value: s} }
+	p := &pair{course: course{Before: map[string]member{"a": {Volume: "HD1.1", Boot: id("one")}}}}
+	for name, c := range map[string]struct {
+		now  member
+		want Answer
+	}{
+		"another boot":            {member{Volume: "HD1.1", Boot: id("two")}, Proven},
+		"the same":                {member{Volume: "HD1.1", Boot: id("one")}, Disproven},
+		"not shown, the same":     {member{Volume: "HD1.1"}, NotObservable},
+		"not shown, another one":  {member{Volume: "HD1.2"}, Proven},
+		"not shown, nor a volume": {member{}, NotObservable},
+	} {
+		if got, detail := p.hasRebooted(d, c.now); got != c.want {
+			t.Errorf("%s: %s (%s)", name, got, detail)
+		}
+	}
+}

@@ -165,7 +165,7 @@ func (p *pair) compare(ctx context.Context, env operation.Env, dev *device.Devic
 	if p.spec.Action == Rollback {
 		row.Result = "rolled back"
 	}
-	answer, detail := rebooted(was.Boot, m.Boot)
+	answer, detail := p.hasRebooted(dev, m)
 	row.Proofs = append(row.Proofs,
 		Proof{Name: ProofInstalled, Answer: Proven, How: "show sys software status", Detail: fmt.Sprintf("%s from %s", m.Running, m.Volume)},
 		Proof{Name: ProofRebooted, Answer: answer, How: m.Boot.Line, Detail: detail})
