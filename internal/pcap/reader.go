@@ -21,6 +21,9 @@ type ReaderOptions struct {
 	// after the first 64 MiB; 0 means 1000. What packets compress to stays below
 	// even when they hold nothing but zeros.
 	MaxExpansion int64
+	// Window is how much of a large plain pcap file Scan looks at at once; 0 means
+	// 4 MiB. A file of less than two windows is read packet by packet.
+	Window int64
 }
 
 // Bounds of what a Reader keeps of a pcapng file.

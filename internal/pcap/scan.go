@@ -47,7 +47,7 @@ func Scan(ctx context.Context, src io.Reader, opts ReaderOptions, a Analysis) (*
 		return r, err
 	}
 	if sifter, ok := a.(Sifter); ok && file != nil {
-		if err := r.sift(ctx, file, base, sifter); err != nil {
+		if err := r.sift(ctx, file, base, opts, sifter); err != nil {
 			return r, err
 		}
 	}

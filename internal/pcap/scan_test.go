@@ -18,6 +18,9 @@ import (
 	"capfleet/internal/pcap/pcaptest"
 )
 
+// small makes windows so small that packets lie over their borders all the time.
+var small = pcap.ReaderOptions{Window: 32 << 10}
+
 // seen is a packet as an analysis saw it.
 type seen struct {
 	number uint64
@@ -134,7 +137,7 @@ func scanBoth(t *testing.T, path string, least int) (*witness, error) {
 		if hide {
 			src = struct{ io.Reader }{f}
 		}
-		return pcap.Scan(context.Background(), src, pcap.ReaderOptions{}, a)
+		return pcap.Scan(context.Background(), src, small, a)
 	}
 	windows, single := &witness{}, &witness{}
 	r, err := scan(windows, false)
@@ -156,7 +159,7 @@ func scanBoth(t *testing.T, path string, least int) (*witness, error) {
 
 func TestWindowsAgreeWithOneWalk(t *testing.T) {
 	t.Parallel()
-	const size = 9 << 20
+	const size = 600 << 10
 	for name, c := range map[string]pcaptest.Classic{
 		"little-endian": {SnapLen: 65535, Link: 1},
 		"big-endian":    {Big: true, SnapLen: 65535, Link: 1},
@@ -166,11 +169,11 @@ func TestWindowsAgreeWithOneWalk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := scanBoth(t, settled(t, large(c, size, 1), name != "nano"), 3)
+			got, err := scanBoth(t, settled(t, large(c, size, 1), name != "nano"), 10)
 			if err != nil {
 				t.Error(err)
 			}
-			if len(got.all) < 1000 {
+			if len(got.all) < 300 {
 				t.Errorf("%d packets", len(got.all))
 			}
 		})
@@ -179,8 +182,19 @@ func TestWindowsAgreeWithOneWalk(t *testing.T) {
 		t.Parallel()
 		c := pcaptest.Classic{SnapLen: 65535, Link: 1}
 		b := c.Header()
-		for i := range uint32(9 << 16) {
+		for i := range uint32(600 << 6) {
 			b = append(b, c.Record(1_700_000_000, i, 0, 60, nil)...)
+		}
+		if _, err := scanBoth(t, settled(t, b, true), 10); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("packets longer than a window", func(t *testing.T) {
+		t.Parallel()
+		c := pcaptest.Classic{SnapLen: 262144, Link: 1}
+		b := c.Header()
+		for i := range uint32(12) {
+			b = append(b, c.Record(1_700_000_000, i, i*20_000, i*20_000, make([]byte, i*20_000))...)
 		}
 		if _, err := scanBoth(t, settled(t, b, true), 3); err != nil {
 			t.Error(err)
@@ -193,7 +207,7 @@ func TestWindowsAgreeWithOneWalk(t *testing.T) {
 		for i := uint32(0); len(b) < size; i++ {
 			b = append(b, c.Record(i*100_000_000, i, 1000, 1000, make([]byte, 1000))...)
 		}
-		if _, err := scanBoth(t, settled(t, b, true), 3); err != nil {
+		if _, err := scanBoth(t, settled(t, b, true), 10); err != nil {
 			t.Error(err)
 		}
 	})
@@ -203,11 +217,11 @@ func TestWindowsAgreeWithOneWalk(t *testing.T) {
 func TestWindowsOfDamagedFiles(t *testing.T) {
 	t.Parallel()
 	c := pcaptest.Classic{SnapLen: 65535, Link: 1}
-	whole := large(c, 9<<20, 4)
+	whole := large(c, 600<<10, 4)
 	for name, change := range map[string]func(b []byte) []byte{
 		"cut": func(b []byte) []byte { return b[:len(b)-700] },
 		"length in the second window": func(b []byte) []byte {
-			at := recordAt(b, 5<<20)
+			at := recordAt(b, 300<<10)
 			binary.LittleEndian.PutUint32(b[at+8:], 1<<30)
 			return b
 		},
@@ -217,13 +231,13 @@ func TestWindowsOfDamagedFiles(t *testing.T) {
 			return b
 		},
 		"zeros": func(b []byte) []byte {
-			at := recordAt(b, 6<<20)
+			at := recordAt(b, 400<<10)
 			clear(b[at:])
 			return b[:at+(len(b)-at)/16*16+7]
 		},
 		"noise": func(b []byte) []byte {
 			random := rand.New(rand.NewPCG(9, 9)) //nolint:gosec // the same bytes each time are wanted
-			for i := recordAt(b, 3<<20); i < len(b); i++ {
+			for i := recordAt(b, 200<<10); i < len(b); i++ {
 				b[i] = byte(random.Uint32())
 			}
 			return b
@@ -251,8 +265,8 @@ func recordAt(b []byte, place int) int {
 // crash.
 func TestFileShrinksWhileItIsRead(t *testing.T) {
 	t.Parallel()
-	whole := large(pcaptest.Classic{SnapLen: 65535, Link: 1}, 13<<20, 5)
-	for _, keep := range []int64{100_000, 5<<20 + 77} {
+	whole := large(pcaptest.Classic{SnapLen: 65535, Link: 1}, 900<<10, 5)
+	for _, keep := range []int64{100_000, 300<<10 + 77} {
 		for _, when := range []int{0, 1} {
 			path := settled(t, whole, true)
 			f, err := os.Open(path)
@@ -267,7 +281,7 @@ func TestFileShrinksWhileItIsRead(t *testing.T) {
 					}
 				}
 			}
-			_, err = pcap.Scan(context.Background(), f, pcap.ReaderOptions{}, n)
+			_, err = pcap.Scan(context.Background(), f, small, n)
 			_ = f.Close()
 			if !errors.Is(err, pcap.ErrTruncated) {
 				t.Errorf("cut to %d: error %v", keep, err)
@@ -285,7 +299,7 @@ func TestFileShrinksWhileItIsRead(t *testing.T) {
 func TestScanOfGrowingFileAndContext(t *testing.T) {
 	t.Parallel()
 	c := pcaptest.Classic{SnapLen: 65535, Link: 1}
-	path := settled(t, large(c, 9<<20, 6), true)
+	path := settled(t, large(c, 600<<10, 6), true)
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -303,7 +317,7 @@ func TestScanOfGrowingFileAndContext(t *testing.T) {
 			_ = w.Close()
 		}
 	}
-	r, err := pcap.Scan(context.Background(), f, pcap.ReaderOptions{}, n)
+	r, err := pcap.Scan(context.Background(), f, small, n)
 	if err != nil || len(n.all) == 0 || n.all[len(n.all)-1].length != 3 || r.Packets() != uint64(len(n.all)) {
 		t.Errorf("%d packets, error %v", len(n.all), err)
 	}
@@ -312,7 +326,7 @@ func TestScanOfGrowingFileAndContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopped := &witness{taking: func(*pcap.Window) { cancel() }}
-	if _, err := pcap.Scan(ctx, f, pcap.ReaderOptions{}, stopped); !errors.Is(err, context.Canceled) || stopped.taken != 1 {
+	if _, err := pcap.Scan(ctx, f, small, stopped); !errors.Is(err, context.Canceled) || stopped.taken != 1 {
 		t.Errorf("after %d windows: %v", stopped.taken, err)
 	}
 }

@@ -13,11 +13,14 @@ import (
 )
 
 const (
-	// segmentSize is how much of a file a window covers. A walk waits for the first
-	// touch of each page, so that smaller ones gain nothing.
-	segmentSize = 4 << 20
-	// minSift is the size from which sifting pays.
-	minSift = 2 * segmentSize
+	// defaultWindow is how much of a file a window covers. What is walked in it stays
+	// in the processor's cache until it is sifted.
+	defaultWindow = 4 << 20
+	// minWindows is from how many windows on sifting pays.
+	minWindows = 2
+	// maxSifted is the largest packet of link types that are sifted: windows reach as
+	// far beyond their segment.
+	maxSifted = 256 << 10
 	// restless is how long a file must not have been written to before it is mapped:
 	// one that is rewritten or cut while it is read is better copied.
 	restless = 10 * time.Second
@@ -26,13 +29,17 @@ const (
 // sift hands the beginning of a pcap file to a Sifter, as far as its records follow
 // each other without a fault, and leaves the reader behind that. What it finds
 // wrong, it leaves to the reader's own walk, which tells exactly.
-func (r *Reader) sift(ctx context.Context, file *os.File, base int64, a Sifter) error {
+func (r *Reader) sift(ctx context.Context, file *os.File, base int64, opts ReaderOptions, a Sifter) error {
 	c, ok := r.decoder.(*classicDecoder)
-	if !ok || r.gzip || c.link.maxPacket() > segmentSize/4 {
+	if !ok || r.gzip || c.link.maxPacket() > maxSifted {
 		return nil
 	}
+	segment := opts.Window
+	if segment <= 0 {
+		segment = defaultWindow
+	}
 	info, err := file.Stat()
-	if err != nil || info.Size()-base < minSift {
+	if err != nil || info.Size()-base < minWindows*segment {
 		return nil //nolint:nilerr // the reader meets it again
 	}
 	first, err := r.win.peek(recordHeader)
@@ -41,7 +48,7 @@ func (r *Reader) sift(ctx context.Context, file *os.File, base int64, a Sifter) 
 	}
 	s := &sieve{
 		analysis: a, layout: r.layout(c, first), begin: r.win.pos,
-		src: &segments{file: file, base: base, size: info.Size() - base, mapped: time.Since(info.ModTime()) > restless},
+		src: &segments{file: file, base: base, size: info.Size() - base, segment: segment, mapped: time.Since(info.ModTime()) > restless},
 	}
 	end, count, err := s.run(ctx)
 	if err != nil {
@@ -106,8 +113,8 @@ func (s *sieve) run(ctx context.Context) (end int64, count uint64, err error) {
 		}
 	}()
 	end = s.begin
-	for next := s.begin / segmentSize; ; {
-		for ; len(queue) <= workers && next*segmentSize < s.src.size; next++ {
+	for next := s.begin / s.src.segment; ; {
+		for ; len(queue) <= workers && next*s.src.segment < s.src.size; next++ {
 			t := &task{index: next, done: make(chan struct{})}
 			queue = append(queue, t)
 			work <- t
@@ -139,7 +146,7 @@ func (s *sieve) prepare(t *task) {
 	}
 	from := s.begin - w.base
 	if from < 0 {
-		place, ok := w.look(min(len(w.data), segmentSize))
+		place, ok := w.look(s.src.covers(w))
 		if !ok {
 			return
 		}
@@ -160,7 +167,7 @@ func (s *sieve) examine(t *task, from int64) {
 	var sifted any
 	func() {
 		defer w.survive(&there)
-		w.walk(int(from), min(len(w.data), segmentSize))
+		w.walk(int(from), s.src.covers(w))
 		sifted = s.analysis.Sift(w, s.formerResult())
 	}()
 	if there {
@@ -277,10 +284,11 @@ func (w *Window) Packet(index int, at uint32, record []byte, p *Packet) {
 
 // segments gives the bytes of a file for windows.
 type segments struct {
-	file   *os.File
-	base   int64 // where the capture begins in the file
-	size   int64 // of the capture
-	mapped bool
+	file    *os.File
+	base    int64 // where the capture begins in the file
+	size    int64 // of the capture
+	segment int64 // what a window covers
+	mapped  bool
 
 	mu   sync.Mutex
 	free [][]byte
@@ -288,8 +296,8 @@ type segments struct {
 
 // load fills a window with a segment and what its last record may need.
 func (s *segments) load(w *Window, index int64) error {
-	from := index * segmentSize
-	size := int(min(s.size-from, segmentSize+int64(w.limit)+patchedHeader))
+	from := index * s.segment
+	size := int(min(s.size-from, s.segment+maxSifted+patchedHeader))
 	w.base = from
 	if s.mapped {
 		mapping, data, err := mapFile(s.file, s.base+from, size)
@@ -307,6 +315,9 @@ func (s *segments) load(w *Window, index int64) error {
 	w.data, w.mapping = buf[:n], nil // what is missing, the reader will meet
 	return nil
 }
+
+// covers gives how much of a window's bytes is its segment.
+func (s *segments) covers(w *Window) int { return int(min(int64(len(w.data)), s.segment)) }
 
 // has reports whether the file still reaches so far.
 func (s *segments) has(to int64) bool {
@@ -335,7 +346,7 @@ func (s *segments) buffer() []byte {
 		s.free = s.free[:n-1]
 		return b[:cap(b)]
 	}
-	return make([]byte, segmentSize+segmentSize/4+patchedHeader)
+	return make([]byte, s.segment+maxSifted+patchedHeader)
 }
 
 func (s *segments) giveBack(b []byte) {

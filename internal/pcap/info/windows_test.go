@@ -12,6 +12,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"capfleet/internal/pcap"
 	"capfleet/internal/pcap/corpus"
 	"capfleet/internal/pcap/info"
 	"capfleet/internal/pcap/pcaptest"
@@ -22,7 +23,7 @@ import (
 func TestLargeFile(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	if _, err := corpus.Write(&b, corpus.Spec{Seed: 2, Bytes: 10 << 20, SnapLen: 700}); err != nil {
+	if _, err := corpus.Write(&b, corpus.Spec{Seed: 2, Bytes: 1 << 20, SnapLen: 700}); err != nil {
 		t.Fatal(err)
 	}
 	// Oddities far behind, and times that go back.
@@ -46,9 +47,9 @@ func TestLargeFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, failed := info.Read(context.Background(), file, info.Options{Hash: hash})
+			got, failed := info.Read(context.Background(), file, info.Options{Hash: hash, Reader: pcap.ReaderOptions{Window: 100_000}})
 			_ = file.Close()
-			want, wantErr := info.Read(context.Background(), struct{ io.Reader }{bytes.NewReader(content)}, info.Options{Hash: hash})
+			want, wantErr := info.Read(context.Background(), struct{ io.Reader }{bytes.NewReader(content)}, info.Options{Hash: hash, Reader: pcap.ReaderOptions{Window: 100_000}})
 			if (failed == nil) != (wantErr == nil) || failed != nil && failed.Error() != wantErr.Error() {
 				t.Errorf("%s: %v, want %v", name, failed, wantErr)
 			}

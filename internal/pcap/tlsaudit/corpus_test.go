@@ -23,7 +23,7 @@ func audit(t testing.TB, src io.Reader) []tlsaudit.Session {
 	t.Helper()
 	var all []tlsaudit.Session
 	a := tlsaudit.New(func(s *tlsaudit.Session) { all = append(all, *s) })
-	if _, err := pcap.Scan(context.Background(), src, pcap.ReaderOptions{}, a); err != nil {
+	if _, err := pcap.Scan(context.Background(), src, pcap.ReaderOptions{Window: 128 << 10}, a); err != nil {
 		t.Fatal(err)
 	}
 	a.Close()
@@ -77,7 +77,7 @@ func corpusFile(t testing.TB, spec corpus.Spec) (string, *corpus.Truth) {
 // the other.
 func TestCorpus(t *testing.T) {
 	t.Parallel()
-	path, truth := corpusFile(t, corpus.Spec{Seed: 7, Bytes: 24 << 20, Connections: 60})
+	path, truth := corpusFile(t, corpus.Spec{Seed: 7, Bytes: 6 << 20, Connections: 60})
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -113,7 +113,7 @@ func summaries(all []tlsaudit.Session) map[netip.AddrPort]summary {
 func TestAgreesWithTshark(t *testing.T) {
 	t.Parallel()
 	for _, tidy := range []bool{true, false} {
-		path, truth := corpusFile(t, corpus.Spec{Seed: 21, Bytes: 10 << 20, Connections: 40, Tidy: tidy})
+		path, truth := corpusFile(t, corpus.Spec{Seed: 21, Bytes: 5 << 20, Connections: 40, Tidy: tidy})
 		f, err := os.Open(path)
 		if err != nil {
 			t.Fatal(err)
