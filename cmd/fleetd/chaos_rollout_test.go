@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -206,9 +207,14 @@ func (c *rolloutChaos) through(job string) {
 		if at := c.heard.Load(); at != 0 && !served.IsZero() {
 			c.longest = max(c.longest, time.Unix(0, at).Sub(served))
 		}
-		_ = c.process.cmd.Process.Kill()
-		if code := c.process.wait(); code != -1 {
-			c.t.Fatalf("fleetd ended by itself with %d:\n%s", code, c.process.said())
+		// Now and then it is asked to stop instead, which costs the same.
+		sig, want := syscall.SIGKILL, -1
+		if !served.IsZero() && rand.IntN(4) == 0 {
+			sig, want = syscall.SIGTERM, 0
+		}
+		_ = c.process.cmd.Process.Signal(sig)
+		if code := c.process.wait(); code != want {
+			c.t.Fatalf("fleetd ended with %d after %v:\n%s", code, sig, c.process.said())
 		}
 		c.kills--
 		c.process = c.launch("")

@@ -344,8 +344,13 @@ func (l look) wait(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return &fault.Error{Kind: fault.KindOf(context.Cause(ctx)), Act: "wait", Device: l.dev.Name, Err: context.Cause(ctx)}
+		return stopped(ctx, l.dev)
 	}
+}
+
+// stopped is the error of work whose context has ended.
+func stopped(ctx context.Context, dev *device.Device) error {
+	return &fault.Error{Kind: fault.KindOf(context.Cause(ctx)), Act: "wait", Device: dev.Name, Err: context.Cause(ctx)}
 }
 
 func figures(found [][]string) string {

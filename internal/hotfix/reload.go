@@ -75,7 +75,7 @@ func (c *change) goingDown(ctx context.Context, env operation.Env, act actRecord
 		p, err := c.hasRebooted(ctx, env)
 		switch {
 		case ctx.Err() != nil:
-			return failed(err)
+			return failed(stopped(ctx, c.dev))
 		case gone(err):
 			return done("it does not answer since the reload: %v", err)
 		case err != nil:
@@ -152,7 +152,7 @@ func (c *change) observeReturn(ctx context.Context, env operation.Env) (operatio
 		}
 		switch {
 		case ctx.Err() != nil:
-			return failed(err)
+			return failed(stopped(ctx, c.dev))
 		case err != nil && !fault.KindOf(err).Retryable():
 			return inconclusive("it is back and cannot be worked with: %v", err)
 		case err == nil && wrong == "":
