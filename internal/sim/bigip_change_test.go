@@ -181,6 +181,7 @@ func TestBigIPGates(t *testing.T) {
 		"tmsh show sys license":                           `Service Check Date  2099/01/01\n`,
 		"tmsh load sys config verify":                     `(?s)^Validating system.*There were warnings:`,
 		"tmsh list cm traffic-group":                      `auto-failback-enabled false`,
+		"tmsh list ltm virtual destination":               `(?s)^ltm virtual web01_vs1 \{\n    destination 198\.51\.100\.\d+:https\n\}\n.*dns01_vs1`,
 		"tmsh save sys ucs before":                        `^Saving active configuration\.\.\.\n/var/local/ucs/before\.ucs is saved\.\n$`,
 		"ls /var/local/ucs":                               `^before\.ucs\n$`,
 	} {

@@ -212,6 +212,8 @@ func (t *tmsh) report(verb string, args []string) (text string, items int, ok bo
 		return listImages(d, args[2], args[3:])
 	case verb == "show" && what == "sys license":
 		return showLicense(d), 1, true
+	case verb == "list" && strings.HasPrefix(what, "ltm virtual"):
+		return listVirtuals(d), 3, true
 	case verb == "list" && strings.HasPrefix(what, "cm traffic-group"):
 		return d.trafficGroup(), 1, true
 	case verb == "show" && what == "sys failover":

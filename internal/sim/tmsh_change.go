@@ -211,3 +211,21 @@ func (d *device) trafficGroup() string {
 	failback := map[bool]string{true: "true", false: "false"}[d.ordered.Load().change.autoFailback]
 	return "cm traffic-group traffic-group-1 {\n    auto-failback-enabled " + failback + "\n    unit-id 1\n}\n"
 }
+
+// listVirtuals lists where the virtual servers listen: those of the pair, as long as
+// the configuration is loaded.
+func listVirtuals(d *device) string {
+	if d.state().Inoperative {
+		return ""
+	}
+	pair := d
+	if d.peer != nil && d.peer.name < d.name {
+		pair = d.peer
+	}
+	r := pair.random("virtual servers")
+	var b strings.Builder
+	for _, v := range []struct{ name, service string }{{"web01_vs1", "https"}, {"web02_vs1", "http"}, {"dns01_vs1", "domain"}} {
+		fmt.Fprintf(&b, "ltm virtual %s {\n    destination 198.51.100.%d:%s\n}\n", v.name, 1+r.IntN(250), v.service)
+	}
+	return b.String()
+}
