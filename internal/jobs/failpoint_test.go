@@ -99,6 +99,31 @@ func leftByNight(t *testing.T, dir string) []string {
 	return nightIsOver(string(acts), tasks)
 }
 
+// nightIsOver checks what a night that came to its end has left: each unit was out
+// and back once, and the canary before all others.
+func nightIsOver(acts string, tasks []jobs.Task) (problems []string) {
+	lines := strings.Split(strings.TrimSpace(acts), "\n")
+	for _, unit := range names(4) {
+		for _, what := range []string{"uploaded", "out", "changed", "back"} {
+			if n := strings.Count(acts, unit+" "+what+"\n"); n != 1 {
+				problems = append(problems, unit+" "+what+" not once")
+			}
+		}
+	}
+	back := slices.Index(lines, "d0000 back")
+	for i, line := range lines {
+		if strings.HasSuffix(line, " out") && i < back && !strings.HasPrefix(line, "d0000") {
+			problems = append(problems, line+" before the canary was back")
+		}
+	}
+	for _, task := range tasks {
+		if task.State != jobs.Succeeded || task.Held {
+			problems = append(problems, task.Device+" is "+string(task.State)+": "+task.Reason)
+		}
+	}
+	return problems
+}
+
 // complete checks what a story that was told to the end has left.
 func complete(t *testing.T, dir, when string) {
 	t.Helper()
