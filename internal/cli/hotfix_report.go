@@ -186,8 +186,8 @@ func (r *changeRow) recall(ctx context.Context, f fleet, a api.Artifact) error {
 	}
 	now := *r
 	if err := json.Unmarshal([]byte(*text), r); err != nil {
-		*r = now // cut, or not ours
-		return nil
+		*r = now
+		return nil //nolint:nilerr // it was cut, and the record can do without
 	}
 	r.Device, r.State, r.Diff, r.Artifacts = now.Device, now.State, now.Diff, now.Artifacts
 	return nil

@@ -67,7 +67,7 @@ func (l look) run(ctx context.Context, line, mode string, timeout time.Duration)
 
 // first tries readings until one answers. A command that the device does not know
 // shows nothing; any other error is one.
-func (l look) first(ctx context.Context, name string, readings []device.Reading, read func(device.Reading) (Answer, string, error)) (Proof, error) {
+func (l look) first(name string, readings []device.Reading, read func(device.Reading) (Answer, string, error)) (Proof, error) {
 	p := Proof{Name: name, Answer: NotObservable}
 	var why []string
 	for _, r := range readings {
@@ -101,7 +101,7 @@ func (e entry) String() string { return strings.TrimSpace(e.name + " " + e.versi
 
 // list reads what is installed. ok is false where no reading could be understood.
 func (l look) list(ctx context.Context, readings []device.Reading) (entries []entry, p Proof, err error) {
-	p, err = l.first(ctx, ProofInstalled, readings, func(r device.Reading) (Answer, string, error) {
+	p, err = l.first(ProofInstalled, readings, func(r device.Reading) (Answer, string, error) {
 		out, err := l.run(ctx, r.Line, r.Mode, r.Timeout)
 		if err != nil {
 			return "", "", err
@@ -151,7 +151,7 @@ type boot struct {
 // boot reads the first boot reading that the device answers.
 func (l look) boot(ctx context.Context, readings []device.Reading) (boot, Proof, error) {
 	var b boot
-	p, err := l.first(ctx, ProofRebooted, readings, func(r device.Reading) (Answer, string, error) {
+	p, err := l.first(ProofRebooted, readings, func(r device.Reading) (Answer, string, error) {
 		out, err := l.run(ctx, r.Line, r.Mode, r.Timeout)
 		if err != nil {
 			return "", "", err
@@ -241,7 +241,7 @@ func rebooted(before, after boot) (Answer, string) {
 
 // normalMode tells whether the device is out of maintenance mode.
 func (l look) normalMode(ctx context.Context, readings []device.Reading) (Proof, error) {
-	return l.first(ctx, ProofNormalMode, readings, func(r device.Reading) (Answer, string, error) {
+	return l.first(ProofNormalMode, readings, func(r device.Reading) (Answer, string, error) {
 		out, err := l.run(ctx, r.Line, r.Mode, r.Timeout)
 		if err != nil {
 			return "", "", err
@@ -266,7 +266,7 @@ func (l look) normalMode(ctx context.Context, readings []device.Reading) (Proof,
 
 // capturing tells whether packets are being kept.
 func (l look) capturing(ctx context.Context, def *device.Definition) (Proof, error) {
-	return l.first(ctx, ProofCapturing, def.Proofs.Capturing, func(r device.Reading) (Answer, string, error) {
+	return l.first(ProofCapturing, def.Proofs.Capturing, func(r device.Reading) (Answer, string, error) {
 		out, err := l.run(ctx, r.Line, r.Mode, r.Timeout)
 		if err != nil {
 			return "", "", err
@@ -305,7 +305,7 @@ func (l look) newest(ctx context.Context, def *device.Definition, r device.Readi
 	for _, m := range found {
 		t, err := time.Parse(r.Layout, m[1])
 		if err != nil {
-			return NotObservable, fmt.Sprintf("%s is not a time of the layout %s", quote(m[1]), r.Layout), nil
+			return NotObservable, fmt.Sprintf("%s is not a time of the layout %s", quote(m[1]), r.Layout), nil //nolint:nilerr // that it shows nothing is the answer
 		}
 		if t.After(newest) {
 			newest = t
@@ -324,7 +324,7 @@ func (l look) newest(ctx context.Context, def *device.Definition, r device.Readi
 	}
 	clock, err := time.Parse(def.Checks.ClockLayout, m[1])
 	if err != nil {
-		return NotObservable, fmt.Sprintf("%s is not a time of the layout %s", quote(m[1]), def.Checks.ClockLayout), nil
+		return NotObservable, fmt.Sprintf("%s is not a time of the layout %s", quote(m[1]), def.Checks.ClockLayout), nil //nolint:nilerr // as above
 	}
 	// The packet's time is in the zone of the clock, as far as a layout says one.
 	clock = time.Date(clock.Year(), clock.Month(), clock.Day(), clock.Hour(), clock.Minute(), clock.Second(), 0, newest.Location())
