@@ -89,6 +89,10 @@ type ManifestFile struct {
 	local string
 }
 
+// overlapSlack is by how much two tcpdumps that run at once may differ in the time
+// of one packet: older kernels give each its own.
+const overlapSlack = time.Millisecond
+
 const pcapngType = "application/x-pcapng"
 
 // collect fetches the files, makes one of each ring, writes down what there was,
@@ -283,6 +287,9 @@ func (r *ring) fetch(ctx context.Context, env operation.Env, name, local string)
 // merge makes one file of a ring and keeps it.
 func (r *ring) merge(ctx context.Context, env operation.Env, f *ringFile, out *ManifestRing, local string) (*RingRow, error) {
 	source := merge.Source{Name: r.dev.Name + " " + f.Interface}
+	if r.state.Rotated {
+		source.Slack = overlapSlack
+	}
 	for _, file := range out.Files {
 		if file.Bytes == 0 {
 			continue

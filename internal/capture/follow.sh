@@ -44,8 +44,11 @@ else
 	[ -r "$file" ] && command exec 3<"$file" || exit 1
 	place
 	since=$((have > 4096 ? have - 4096 : 0))
+	size=$have
 	header "$own" "$since" "$have"
 	tail -c +$((since + 1)) <&3
+	place
+	[ -n "$at" ] && [ "$at" -lt "$size" ] && again
 fi
 while :; do
 	cat <&3

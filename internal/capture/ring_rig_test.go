@@ -280,6 +280,19 @@ func (u *unit) awaitSize(n int64) {
 	}
 }
 
+// awaitTurn waits until the first ring writes its nth file, with our own rotation.
+func (u *unit) awaitTurn(n int) {
+	u.t.Helper()
+	late := time.After(time.Minute)
+	for u.state().Rings[0].Turn != n {
+		select {
+		case <-late:
+			u.t.Fatalf("file %d is written", u.state().Rings[0].Turn)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 func (u *unit) state() ringState {
 	u.t.Helper()
 	var s ringState

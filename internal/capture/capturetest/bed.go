@@ -194,6 +194,11 @@ func (b *Bed) Listen(tb testing.TB, port uint16) net.Listener {
 // Send sends n UDP packets of size bytes from outside to a port inside, pause
 // apart, and stops early with ctx.
 func (b *Bed) Send(ctx context.Context, port uint16, n, size int, pause time.Duration) error {
+	return b.SendFrom(ctx, port, 0, n, size, pause)
+}
+
+// SendFrom is Send with a first number.
+func (b *Bed) SendFrom(ctx context.Context, port uint16, first, n, size int, pause time.Duration) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", netip.AddrPortFrom(b.Inner, port).String())
 	if err != nil {
 		return err
@@ -202,7 +207,7 @@ func (b *Bed) Send(ctx context.Context, port uint16, n, size int, pause time.Dur
 	payload := make([]byte, size)
 	for i := range n {
 		if size >= 8 {
-			binary.BigEndian.PutUint64(payload, uint64(i))
+			binary.BigEndian.PutUint64(payload, uint64(first+i))
 		}
 		// Nobody listens there: the answer of an earlier packet may come as the error of
 		// this one, which is not sent then.

@@ -29,6 +29,9 @@ type Source struct {
 	Offset time.Duration
 	// Parts are the captures of it, in any order. More than one is a ring.
 	Parts []Part
+	// Slack is by how much two parts may differ in the time of one packet: captures
+	// that ran at once each took their own.
+	Slack time.Duration
 }
 
 // Part is one file of a source.
@@ -103,12 +106,18 @@ func Merge(ctx context.Context, sources []Source, w *pcap.NGWriter) (Result, err
 }
 
 // source is a Source with its interfaces in the result, and what was written of its
-// present moment.
+// present moment, or of the time within its slack.
 type source struct {
 	Source
 	interfaces map[port]int
-	at         pcap.Timestamp
 	seen       map[identity]*copies
+	recent     []sighting // of what is in seen, the oldest first
+}
+
+// sighting is when a packet was last come by.
+type sighting struct {
+	identity
+	at pcap.Timestamp
 }
 
 // port is what makes interfaces of two parts the same.
@@ -128,6 +137,7 @@ type identity struct {
 // copies counts how often a packet was written, and how often each part has had
 // it, by its index in the result. A part's own repetitions are packets of their own.
 type copies struct {
+	at      pcap.Timestamp // of the last one
 	written int
 	had     map[int]int
 }
@@ -260,19 +270,23 @@ func named(source, name string) string {
 }
 
 // repeated reports whether another part of the source had the packet, and counts
-// it. Packets of one moment come one after the other, since the heap is in order
-// of time.
+// it. Packets come in order of time, since the heap is.
 func (s *source) repeated(h *head) bool {
-	if s.at != h.at {
-		s.at = h.at
-		clear(s.seen)
+	for len(s.recent) > 0 && s.recent[0].at.Add(s.Slack).Compare(h.at) < 0 {
+		old := s.recent[0]
+		s.recent = s.recent[1:]
+		if c := s.seen[old.identity]; c != nil && c.at == old.at {
+			delete(s.seen, old.identity)
+		}
 	}
 	id := identity{h.packet.Link, h.packet.Length, sha256.Sum256(h.packet.Data)}
+	s.recent = append(s.recent, sighting{id, h.at})
 	c, ok := s.seen[id]
 	if !ok {
-		s.seen[id] = &copies{written: 1, had: map[int]int{h.index: 1}}
+		s.seen[id] = &copies{at: h.at, written: 1, had: map[int]int{h.index: 1}}
 		return false
 	}
+	c.at = h.at
 	c.had[h.index]++
 	if c.had[h.index] <= c.written {
 		return true
