@@ -127,3 +127,41 @@ func on(name string, faults []string) []string {
 	}
 	return out
 }
+
+// What one job left in maintenance mode, another one takes up: it is not installed
+// again, and is brought out.
+func TestAnotherJobTakesUp(t *testing.T) {
+	t.Parallel()
+	for name, faults := range map[string][]string{"plain list": nil, "versioned list": {probe + ":packages=versioned"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil, append([]string{probe + ":refuse_command=configuration write"}, faults...)...)
+			want(t, r.apply(probe), jobs.Attention, "save the configuration", "put into maintenance mode at", "save it by hand")
+			if got := r.events(probe); got["install"] != 1 || got["reload"] != 0 {
+				t.Errorf("events %v", got)
+			}
+			r.order(probe, "refuse_command=nothing")
+			res := r.apply(probe)
+			want(t, res, jobs.Succeeded)
+			if got := r.events(probe); got["install"] != 1 || got["reload"] != 1 || got["maintenance_on"] != 1 || got["maintenance_off"] != 1 {
+				t.Errorf("events %v", got)
+			}
+			want(t, r.apply(probe), jobs.Unchanged)
+		})
+	}
+}
+
+// A device that is in use and only lacks the record of it is not taken through
+// maintenance mode once more.
+func TestNothingIsMissing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, probe+":back_without_config")
+	want(t, r.apply(probe), jobs.Attention, "not as before")
+	r.order(probe, "none")
+	want(t, r.apply(probe), jobs.Unchanged)
+	by := newRig(t, nil, probe+":packages=versioned", probe+":installed=OSm6.4.x-CumulativeHotfix-v2")
+	want(t, by.apply(probe), jobs.Unchanged)
+	if got := by.events(probe); len(got) != 0 {
+		t.Errorf("events %v", got)
+	}
+}

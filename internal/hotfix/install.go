@@ -37,6 +37,11 @@ func (c *change) observeMaintenance(ctx context.Context, env operation.Env) (ope
 		return failed(err)
 	}
 	if p.Answer == Disproven {
+		if c.outOfUse(env) == "" { // an earlier job of ours left it so
+			if err := env.Remember(ctx, keyOutage, outageRecord{From: env.Now().UTC().Truncate(time.Second)}); err != nil {
+				return failed(err)
+			}
+		}
 		return done("in maintenance mode: %s", p.Detail)
 	}
 	return needed("normal mode %s: %s", strings.ReplaceAll(string(p.Answer), "_", " "), p.Detail)
