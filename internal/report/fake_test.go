@@ -20,7 +20,7 @@ import (
 
 // fakeEnv is one device whose commands answer what a test says.
 type fakeEnv struct {
-	operation.Together
+	operation.Env // what is not used here
 
 	dev     *device.Device
 	answers map[string]func(ctx context.Context) (device.Output, error) // by command line

@@ -149,7 +149,7 @@ func checkPrinted(t *testing.T, values []any) {
 // shellEnv is an operation.Env with one device, whose commands go through a real
 // shell.
 type shellEnv struct {
-	operation.Together
+	operation.Env // what is not used here
 
 	dev    *device.Device
 	def    *device.Definition
