@@ -65,7 +65,7 @@ type tlsClient struct {
 
 // tlsSession is a session and its capture.
 type tlsSession struct {
-	tlsaudit.Session
+	*tlsaudit.Session
 	file string
 }
 
@@ -157,10 +157,12 @@ func (a *app) pcapTLSAudit(ctx context.Context, opts *tlsAuditOptions, files []s
 	flush := a.streamTLS(report, format == output.JSONL && opts.file == "", slices.Contains(files, "-"))
 	reads, failed := a.scanCaptures(ctx, files, func(name string) (pcap.Analysis, func()) {
 		first := len(report.sessions)
-		audit := tlsaudit.New(func(s *tlsaudit.Session) { report.add(&tlsSession{*s, name}) })
+		audit := tlsaudit.New(func(s *tlsaudit.Session) { report.add(tlsSession{s, name}) })
 		return audit, func() {
 			audit.Close()
-			slices.SortStableFunc(report.sessions[first:], func(x, y tlsSession) int { return cmp.Compare(x.Packet, y.Packet) })
+			slices.SortFunc(report.sessions[first:], func(x, y tlsSession) int {
+				return cmp.Or(cmp.Compare(x.Packet, y.Packet), x.Client.Compare(y.Client))
+			})
 		}
 	})
 	if ctx.Err() != nil {
@@ -192,7 +194,7 @@ func (a *app) streamTLS(report *tlsReport, stream, live bool) (flush func() erro
 	}
 	out := bufio.NewWriterSize(a.streams.Out, 64<<10)
 	enc := json.NewEncoder(out)
-	report.stream = func(s *tlsSession) error {
+	report.stream = func(s tlsSession) error {
 		if err := enc.Encode(report.row(s)); err != nil || !live {
 			return err
 		}
@@ -206,7 +208,7 @@ func (a *app) printTLS(opts *tlsAuditOptions, format output.Format, report *tlsR
 	if format != output.CSV {
 		list := make([]tlsRow, 0, len(report.sessions))
 		for i := range report.sessions {
-			list = append(list, report.row(&report.sessions[i]))
+			list = append(list, report.row(report.sessions[i]))
 		}
 		rows, err := output.Rows(list)
 		if err != nil {

@@ -128,7 +128,7 @@ func TestTLSAuditCSVIsThatOfTheView(t *testing.T) {
 	}
 	var list []tlsRow
 	for i := range report.sessions {
-		list = append(list, report.row(&report.sessions[i]))
+		list = append(list, report.row(report.sessions[i]))
 	}
 	encoded, err := output.Rows(list)
 	if err != nil {
@@ -172,7 +172,7 @@ func TestPcapXFF(t *testing.T) {
 func tlsSessionsOf(t *testing.T, content []byte, report *tlsReport) []tlsSession {
 	t.Helper()
 	report.clients = map[netip.Addr]*tlsTally{}
-	audit := tlsaudit.New(func(s *tlsaudit.Session) { report.add(&tlsSession{*s, "a file, and =more"}) })
+	audit := tlsaudit.New(func(s *tlsaudit.Session) { report.add(tlsSession{s, "a file, and =more"}) })
 	if _, err := pcap.Scan(t.Context(), bytes.NewReader(content), pcap.ReaderOptions{}, audit); err != nil {
 		t.Fatal(err)
 	}

@@ -20,8 +20,8 @@ import (
 type tlsReport struct {
 	weak     tlshello.Version
 	limit    int
-	stream   func(*tlsSession) error // in place of keeping the sessions
-	failed   error                   // of stream
+	stream   func(tlsSession) error // in place of keeping the sessions
+	failed   error                  // of stream
 	sessions []tlsSession
 	all      tlsTally
 	clients  map[netip.Addr]*tlsTally
@@ -44,15 +44,15 @@ type tlsTally struct {
 const maxTLSVersions = 64
 
 // add takes a session.
-func (r *tlsReport) add(s *tlsSession) {
-	r.count(&s.Session)
+func (r *tlsReport) add(s tlsSession) {
+	r.count(s.Session)
 	switch {
 	case r.stream != nil:
 		if r.failed == nil {
 			r.failed = r.stream(s)
 		}
 	case len(r.sessions) < r.limit:
-		r.sessions = append(r.sessions, *s)
+		r.sessions = append(r.sessions, s)
 	}
 }
 
@@ -62,7 +62,7 @@ func (r *tlsReport) isWeak(s *tlsaudit.Session) (weak, known bool) {
 	return known && !v.NewerThan(r.weak), known
 }
 
-func (r *tlsReport) row(s *tlsSession) tlsRow {
+func (r *tlsReport) row(s tlsSession) tlsRow {
 	row := tlsRow{
 		Time: captureTime(s.Time, s.HasTime), ClientIP: s.Client.Addr(), ClientPort: s.Client.Port(), ServerIP: s.Server.Addr(), ServerPort: s.Server.Port(),
 		Truncated: s.Truncated, File: s.file, Packet: s.Packet, Gap: s.Gap, Retried: s.Retried,
@@ -82,7 +82,7 @@ func (r *tlsReport) row(s *tlsSession) tlsRow {
 			row.AlertBy = new("server")
 		}
 	}
-	if weak, known := r.isWeak(&s.Session); known {
+	if weak, known := r.isWeak(s.Session); known {
 		row.Weak = &weak
 	}
 	return row
@@ -98,9 +98,9 @@ func (r *tlsReport) count(s *tlsaudit.Session) {
 		}
 	}
 	weak, known := r.isWeak(s)
-	for _, t := range []*tlsTally{c, &r.all} {
-		t.add(s, weak, known)
-	}
+	c.add(s, weak, known)
+	c.version(s)
+	r.all.add(s, weak, known)
 }
 
 func (t *tlsTally) add(s *tlsaudit.Session, weak, known bool) {
@@ -114,6 +114,10 @@ func (t *tlsTally) add(s *tlsaudit.Session, weak, known bool) {
 	if s.Refused() {
 		t.refused++
 	}
+}
+
+// version counts a session's versions.
+func (t *tlsTally) version(s *tlsaudit.Session) {
 	if s.HasNegotiated {
 		if t.negotiated == nil {
 			t.negotiated = map[tlshello.Version]uint64{}
@@ -188,9 +192,15 @@ func (r *tlsReport) writeCSV(w io.Writer) error {
 	if err := out.Write(line); err != nil {
 		return err
 	}
-	yes := map[bool]string{true: "yes", false: "no"}
+	yes := func(b bool) string {
+		if b {
+			return "yes"
+		}
+		return "no"
+	}
+	var file, cell string // the last name of a file, and what it is in a cell
 	for i := range r.sessions {
-		s := &r.sessions[i]
+		s := r.sessions[i]
 		clear(line)
 		line[0], line[1] = s.Client.Addr().String(), s.Server.Addr().String()
 		line[2], line[3] = strconv.Itoa(int(s.Client.Port())), strconv.Itoa(int(s.Server.Port()))
@@ -204,14 +214,17 @@ func (r *tlsReport) writeCSV(w io.Writer) error {
 		if at := captureTime(s.Time, s.HasTime); at != nil {
 			line[7] = at.Format(time.RFC3339Nano)
 		}
-		line[8], line[9] = yes[s.Truncated], yes[s.Gap]
+		line[8], line[9] = yes(s.Truncated), yes(s.Gap)
 		if s.HasAlert {
 			line[10] = tlsaudit.AlertName(s.Alert)
 		}
-		if weak, known := r.isWeak(&s.Session); known {
-			line[11] = yes[weak]
+		if weak, known := r.isWeak(s.Session); known {
+			line[11] = yes(weak)
 		}
-		line[12], line[13] = strconv.FormatUint(s.Packet, 10), output.Cell(s.file)
+		if s.file != file || cell == "" {
+			file, cell = s.file, output.Cell(s.file)
+		}
+		line[12], line[13] = strconv.FormatUint(s.Packet, 10), cell
 		if err := out.Write(line); err != nil {
 			return err
 		}

@@ -22,7 +22,7 @@ type ReaderOptions struct {
 	// even when they hold nothing but zeros.
 	MaxExpansion int64
 	// Window is how much of a large plain pcap file Scan looks at at once; 0 means
-	// 4 MiB. A file of less than two windows is read packet by packet.
+	// 1 MiB. A file of less than two windows is read packet by packet.
 	Window int64
 }
 

@@ -15,12 +15,15 @@ import (
 const (
 	// defaultWindow is how much of a file a window covers. What is walked in it stays
 	// in the processor's cache until it is sifted.
-	defaultWindow = 4 << 20
+	defaultWindow = 1 << 20
 	// minWindows is from how many windows on sifting pays.
 	minWindows = 2
 	// maxSifted is the largest packet of link types that are sifted: windows reach as
 	// far beyond their segment.
 	maxSifted = 256 << 10
+	// readBeyond is how far beyond their segment windows that are read reach: nearly
+	// all packets are shorter, and behind a longer one the reader's own walk goes on.
+	readBeyond = 80 << 10
 	// restless is how long a file must not have been written to before it is mapped:
 	// one that is rewritten or cut while it is read is better copied.
 	restless = 10 * time.Second
@@ -306,6 +309,7 @@ func (s *segments) load(w *Window, index int64) error {
 			return nil
 		}
 	}
+	size = min(size, int(s.segment)+readBeyond)
 	buf := s.buffer()
 	n, err := s.file.ReadAt(buf[:size], s.base+from)
 	if n == 0 {
@@ -346,7 +350,7 @@ func (s *segments) buffer() []byte {
 		s.free = s.free[:n-1]
 		return b[:cap(b)]
 	}
-	return make([]byte, s.segment+maxSifted+patchedHeader)
+	return make([]byte, s.segment+readBeyond)
 }
 
 func (s *segments) giveBack(b []byte) {
