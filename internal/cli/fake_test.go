@@ -47,6 +47,8 @@ type fakeFleet struct {
 	cuts      []int64 // how much it gives, call by call
 	canceled  []string
 	schedules []api.Schedule
+	receivers []api.Receiver
+	history   []api.HistorySeries
 	stream    string // what a live capture gives
 	plan      api.Plan
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"capfleet/internal/api"
 	"capfleet/internal/fault"
@@ -111,12 +112,64 @@ func TestScheduleShow(t *testing.T) {
 	}
 }
 
-func (f *fakeFleet) Receivers(context.Context) ([]api.Receiver, error) { return nil, f.down }
+func (f *fakeFleet) Receivers(context.Context) ([]api.Receiver, error) { return f.receivers, f.down }
 
 func (f *fakeFleet) TestReceiver(_ context.Context, name string) (api.Notification, error) {
 	return api.Notification{ID: "test-1", Receiver: name, Summary: "a test"}, f.down
 }
 
 func (f *fakeFleet) History(context.Context, string, int) ([]api.HistorySeries, error) {
-	return nil, f.down
+	return f.history, f.down
+}
+
+func TestCapacityChartOfAYear(t *testing.T) {
+	f := &fakeFleet{devices: []api.Device{{Name: "lon-probe-01"}}}
+	full, filling := api.HistorySeries{Device: "lon-probe-01", Name: "Main", Kind: "rotation-file"}, api.HistorySeries{Device: "lon-probe-01", Name: "Two", Kind: "rotation-file"}
+	for d := range int64(365) {
+		at, limit, used, retention := testTime.AddDate(0, 0, int(d)), int64(1000), 2*d, 86400*(40-d/20)
+		full.Points = append(full.Points, api.HistoryPoint{Time: at, UsedBytes: &limit, LimitBytes: &limit, RetentionSeconds: &retention})
+		filling.Points = append(filling.Points, api.HistoryPoint{Time: at, UsedBytes: &used, LimitBytes: &limit})
+	}
+	f.history = []api.HistorySeries{full, filling}
+	for _, terminal := range []bool{true, false} { // and in a pipe
+		got := session{fleet: f, terminal: terminal}.run(t.Context(), t, "report", "capacity", "lon-probe-01", "--chart")
+		if got.code != 0 || len(f.submitted) != 0 {
+			t.Fatalf("%+v", got)
+		}
+		for _, want := range []string{"lon-probe-01 Main: days that Vision reaches back", "lon-probe-01 Two: used", "2024-05-01", "2025-04-30", "40d", "100%"} {
+			if !strings.Contains(got.out, want) {
+				t.Errorf("%q is not in\n%s", want, got.out)
+			}
+		}
+		for line := range strings.Lines(got.out) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+				t.Errorf("%d columns: %s", n, line)
+			}
+		}
+	}
+}
+
+func TestCapacityRequest(t *testing.T) {
+	f := &fakeFleet{outcome: api.Results{Job: api.Job{State: "succeeded", Devices: 1, Counts: map[string]int{"succeeded": 1}}}}
+	got := session{fleet: f}.run(t.Context(), t, "report", "capacity", "lon-probe-01", "--forecast", "30d", "--limit", "168h")
+	if got.code != 0 || len(f.submitted) != 1 || f.submitted[0].Operation != "capacity" ||
+		string(f.submitted[0].Spec) != `{"forecast_seconds":2592000,"limit_seconds":604800}` {
+		t.Errorf("%+v %+v", got, f.submitted)
+	}
+	for _, bad := range [][]string{{"--forecast", "x"}, {"--limit", "-3d"}, {"--chart", "--days", "1"}, {"--chart", "-o", "csv"}, {"--chart", "--detach"}} {
+		f := &fakeFleet{}
+		if got := (session{fleet: f}).run(t.Context(), t, append([]string{"report", "capacity", "a"}, bad...)...); got.code != fault.ExitUsage || len(f.submitted) != 0 {
+			t.Errorf("%v: %+v", bad, got)
+		}
+	}
+}
+
+func TestNotifyCommands(t *testing.T) {
+	f := &fakeFleet{receivers: []api.Receiver{{Name: "ops", Kind: "webhook", Target: "https://h", Conditions: []string{"pci_error"}, Waiting: 3, OldestAt: &testTime, LastError: "it answered 503"}}}
+	if got := (session{fleet: f, terminal: true}).run(t.Context(), t, "notify", "list"); got.code != 0 || !strings.Contains(got.out, "ops") || !strings.Contains(got.out, "503") {
+		t.Errorf("%+v", got)
+	}
+	if got := (session{fleet: f}).run(t.Context(), t, "notify", "test", "ops", "-o", "json"); got.code != 0 || !strings.Contains(got.out, `"test-1"`) {
+		t.Errorf("%+v", got)
+	}
 }
