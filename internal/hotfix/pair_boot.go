@@ -173,6 +173,9 @@ func (p *pair) observeReboot(ctx context.Context, env operation.Env, s stage) (o
 	if wrong := p.mayReboot(s, own, peer); wrong != "" {
 		return failed(&fault.Error{Kind: fault.Conflict, Act: "it is not rebooted", Device: s.dev.Name, Stage: s.name, Err: errors.New(wrong)})
 	}
+	if err := p.currentConfig(ctx, env, s); err != nil {
+		return failed(err)
+	}
 	return needed("%s runs %s from %s", s.dev.Name, own.Running, own.Volume)
 }
 

@@ -154,7 +154,8 @@ type earlier struct {
 
 func earlierKey(dev *device.Device) string { return "volume/" + dev.Name }
 
-// storeEarlier keeps what ran on the members before, for a rollback. What a rollback
+// storeEarlier keeps what ran on the members before, for a rollback, and what their
+// volumes were given. What a rollback
 // itself leads to stays the thing to roll back to: a second one changes nothing.
 func (p *pair) storeEarlier(env operation.Env) error {
 	for _, dev := range p.devices {
@@ -168,6 +169,9 @@ func (p *pair) storeEarlier(env operation.Env) error {
 			return fault.Wrap(fault.Internal, "keep what ran on "+dev.Name, err)
 		}
 		env.Store(dev, earlierKey(dev), raw)
+		if err := p.storeConfig(env, dev); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -12,8 +12,11 @@ import (
 	"capfleet/internal/operation"
 )
 
-// keyComplete remembers, by device, when its volume was seen to hold the software.
-const keyComplete = "complete/"
+// Keys of what is remembered, with the device's name.
+const (
+	keyComplete = "complete/" // when its volume was seen to hold the software
+	keyAgain    = "again/"    // that it held it before, with an old configuration
+)
 
 // installLine is what is typed.
 func (p *pair) installLine(l leg) string {
@@ -47,11 +50,16 @@ func (p *pair) observeInstall(ctx context.Context, env operation.Env) (operation
 				return err
 			}
 		}
+		l := p.course.Target[dev.Name]
 		complete, m, err := p.installed(ctx, env, dev)
-		if err != nil || complete {
+		if err != nil {
 			return err
 		}
-		l := p.course.Target[dev.Name]
+		if complete {
+			// An installation of long ago is made anew where it has an old configuration.
+			todo[i], err = p.renew(ctx, env, dev, m, l)
+			return err
+		}
 		if r, ok := m.row(l.Volume); ok {
 			todo[i] = fmt.Sprintf("%s: %s", dev.Name, r)
 		} else {
@@ -68,7 +76,7 @@ func (p *pair) observeInstall(ctx context.Context, env operation.Env) (operation
 	return done("the volumes hold %s", p.goal())
 }
 
-// installed looks once, and remembers when it is so.
+// installed looks once whether the volume holds the software.
 func (p *pair) installed(ctx context.Context, env operation.Env, dev *device.Device) (bool, member, error) {
 	var m member
 	end := env.Now().Add(p.how.Reconnect)
@@ -82,21 +90,46 @@ func (p *pair) installed(ctx context.Context, env operation.Env, dev *device.Dev
 	l := p.course.Target[dev.Name]
 	r, ok := m.row(l.Volume)
 	// A row may lag: its "complete" counts only with the right version and build.
-	if !ok || !r.holds(l.Software) || !r.complete() {
-		return false, m, nil
+	return ok && r.holds(l.Software) && r.complete(), m, nil
+}
+
+// renew says why a volume that holds the software has to be installed to all the
+// same; where it need not be, it is remembered as complete.
+func (p *pair) renew(ctx context.Context, env operation.Env, dev *device.Device, m member, l leg) (string, error) {
+	if !m.at(l) { // what is running has its configuration
+		known, why, err := p.outdated(ctx, env, dev, l.Volume)
+		if err != nil || why != "" {
+			return why, err
+		}
+		if !known {
+			env.Warn(dev, "which configuration %s has is not known, since this fleetd did not install it: cpcfg %s copies the present one", l.Volume, l.Volume)
+		}
 	}
-	return true, m, env.Remember(ctx, keyComplete+dev.Name, stamp(env))
+	return "", p.complete(ctx, env, dev)
+}
+
+// complete remembers that a volume was seen to hold the software.
+func (p *pair) complete(ctx context.Context, env operation.Env, dev *device.Device) error {
+	return env.Remember(ctx, keyComplete+dev.Name, stamp(env))
 }
 
 // awaitInstall waits for an installation that was ordered, or was about to be. over
 // is false where the device shows that it never began.
 func (p *pair) awaitInstall(ctx context.Context, env operation.Env, dev *device.Device, act actRecord) (over bool, err error) {
 	l := p.course.Target[dev.Name]
+	again := false
+	if _, err := env.Recall(keyAgain+dev.Name, &again); err != nil {
+		return false, err
+	}
 	begun := false
 	for {
 		complete, m, err := p.installed(ctx, env, dev)
-		if err != nil || complete {
-			return complete, err
+		if err != nil {
+			return false, err
+		}
+		// Where the volume held the software before, its row may still show that.
+		if complete && (begun || !again || env.Now().After(act.At.Add(p.vol.Shows))) {
+			return true, p.complete(ctx, env, dev)
 		}
 		r, ok := m.row(l.Volume)
 		now := env.Now()
@@ -158,13 +191,24 @@ func (p *pair) installProgress(env operation.Env, dev *device.Device, l leg, r v
 // install orders the installations and waits for them, side by side.
 func (p *pair) install(ctx context.Context, env operation.Env) error {
 	return p.each(func(_ int, dev *device.Device) error {
+		l := p.course.Target[dev.Name]
 		complete, m, err := p.installed(ctx, env, dev)
-		if err != nil || complete {
+		if err != nil {
 			return err
 		}
-		l := p.course.Target[dev.Name]
+		if complete {
+			if why, err := p.renew(ctx, env, dev, m, l); err != nil || why == "" {
+				return err
+			}
+		}
+		if err := env.Remember(ctx, keyAgain+dev.Name, complete); err != nil {
+			return err
+		}
 		if _, there := m.row(l.Volume); there {
 			l.Create = false // an earlier attempt has made it
+		}
+		if err := p.rememberConfig(ctx, env, dev, l.Volume); err != nil {
+			return err
 		}
 		s, err := p.look(env, dev).session(ctx)
 		if err != nil {

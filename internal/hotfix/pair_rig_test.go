@@ -206,6 +206,18 @@ func careful() []string {
 // running is what a device runs, by its own words.
 func (r *pairRig) running(name string) string {
 	r.t.Helper()
+	text := r.tmsh(name, "show sys version")
+	m := regexp.MustCompile(`Version +(\S+)\n +Build +(\S+)`).FindStringSubmatch(text)
+	if m == nil {
+		r.t.Fatalf("%s", text)
+	}
+	return m[1] + "-" + m[2]
+}
+
+// tmsh runs commands on a device as somebody else would, and gives what the last
+// one prints.
+func (r *pairRig) tmsh(name string, lines ...string) (text string) {
+	r.t.Helper()
 	conn, err := r.dialer.Dial(r.t.Context(), r.Device(r.t, name))
 	if err != nil {
 		r.t.Fatal(err)
@@ -216,13 +228,12 @@ func (r *pairRig) running(name string) string {
 		r.t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
-	out, err := s.Run(r.t.Context(), device.Command{Line: "show sys version"})
-	if err != nil {
-		r.t.Fatal(err)
+	for _, line := range lines {
+		out, err := s.Run(r.t.Context(), device.Command{Line: line})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		text = out.Text
 	}
-	m := regexp.MustCompile(`Version +(\S+)\n +Build +(\S+)`).FindStringSubmatch(out.Text)
-	if m == nil {
-		r.t.Fatalf("%s", out.Text)
-	}
-	return m[1] + "-" + m[2]
+	return text
 }

@@ -343,3 +343,44 @@ func TestPairLicenceIsNotKnown(t *testing.T) {
 		}
 	}
 }
+
+// A volume boots with the configuration of when software was installed to it. One
+// that is older than what is saved is installed to again, or noticed before it boots.
+func TestPairConfiguration(t *testing.T) {
+	t.Parallel()
+	configured := []string{"modify sys db log.ltm.level value Debug", "save sys config"}
+	t.Run("since an earlier job", func(t *testing.T) {
+		t.Parallel()
+		r := newPairRig(t, nil)
+		want(t, r.applied(), jobs.Succeeded)
+		want(t, r.pair(hotfix.Spec{Action: hotfix.Rollback}).run(), jobs.Succeeded)
+		r.tmsh(ltm1, configured...)
+		want(t, r.applied(), jobs.Succeeded)
+		for name, installs := range map[string]int{ltm1: 2, ltm2: 1} {
+			if got := r.events(name); got["install"] != installs {
+				t.Errorf("%s: events %v", name, got)
+			}
+		}
+		if got := r.tmsh(ltm1, "list sys db log.ltm.level"); !strings.Contains(got, "Debug") {
+			t.Errorf("the configuration was left behind: %s", got)
+		}
+	})
+	t.Run("since the installation", func(t *testing.T) {
+		t.Parallel()
+		r := newPairRig(t, nil)
+		whole := newPairRig(t, nil)
+		all := whole.pair(whole.spec(hotfix.Apply, withBase(whole)))
+		want(t, all.run(), jobs.Succeeded)
+		w := r.pair(r.spec(hotfix.Apply, withBase(r)))
+		w.killAt = all.sent[2] // before the first reboot is typed
+		if _, killed := w.attemptOnce(t.Context()); !killed {
+			t.Fatal("it was not killed")
+		}
+		r.tmsh(ltm2, configured...)
+		want(t, w.run(), jobs.Attention, "another one was saved since", "cpcfg HD1.3")
+		r.happened()
+		res := w.retry() // a person has seen to it
+		want(t, res, jobs.Succeeded)
+		r.happened(careful()...)
+	})
+}

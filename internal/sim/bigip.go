@@ -3,7 +3,9 @@ package sim
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -33,18 +35,32 @@ func (p *bigipPersonality) furnish(d *device) map[string]string {
 		"/root/": "", "/home/admin/": "", "/config/": "", "/shared/images/": "", "/var/tmp/": "", "/var/log/": "", "/var/local/ucs/": "", "/tmp/": "",
 		"/VERSION": fmt.Sprintf("Product: BIG-IP\nVersion: %s\nBuild: %s\nBase_build: %s\nEdition: %s\nDate: %s\n",
 			v.version, v.build, v.build, v.edition, v.date),
-		"/config/bigip.license": "",
-		"/proc/uptime":          "", "/proc/sys/kernel/random/boot_id": "",
+		"/config/bigip.license": "", "/config/bigip.conf": "",
+		"/proc/uptime": "", "/proc/sys/kernel/random/boot_id": "",
 	}
 }
 
 func (p *bigipPersonality) settings(*device) map[string]string { return nil }
 
 func (p *bigipPersonality) live(d *device, path string) []byte {
+	if path == "/config/bigip.conf" {
+		return savedConfig(d)
+	}
 	if path == "/config/bigip.license" {
 		return fmt.Appendf(nil, "Licensed date :                    20240601\nService check date :               %s\n", d.licence())
 	}
 	return procFile(d, path)
+}
+
+// savedConfig is the file of the saved configuration.
+func savedConfig(d *device) []byte {
+	var saved map[string]string
+	d.fleet.store.read(func() { saved = maps.Clone(d.st.Saved) })
+	b := []byte("#TMSH-VERSION: " + running(d).Version + "\n\n")
+	for _, key := range slices.Sorted(maps.Keys(saved)) {
+		b = fmt.Appendf(b, "%s %s\n", key, saved[key])
+	}
+	return b
 }
 
 func (p *bigipPersonality) kernel(*device) kernel {
