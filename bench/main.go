@@ -62,6 +62,7 @@ func benches() []bench {
 		{"netmiko", "the whole fleetctl report against netmiko", benchNetmiko},
 		{"parse", "TextFSM against Python TextFSM", benchParse},
 		{"pcap", "captures against cat, rg, capinfos and tshark", benchCaptures},
+		{"path", "packets followed through five captures", benchPath},
 		{"upload", "a file to OpenSSH's sshd against its own sftp", benchUpload},
 		{"sel", "event logs of 100 BMCs against a loop over ipmitool", benchSEL},
 		{"large", "fleetd with 20,000 devices and a million finished tasks", benchLarge},
