@@ -28,10 +28,11 @@ import (
 //
 // nsDerived has two keys: "handled" is that number, and "quiet" the number up to which
 // events make a history but tell nobody: those of before the first start that derived.
+const nsDerived ledger.Namespace = "derived"
+
 const (
-	nsDerived  ledger.Namespace = "derived"
-	keyHandled                  = "handled"
-	keyQuiet                    = "quiet"
+	keyHandled = "handled"
+	keyQuiet   = "quiet"
 )
 
 const (

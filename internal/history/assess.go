@@ -423,13 +423,6 @@ func reverse(s []sample) {
 	}
 }
 
-// estimate gives what is expected on a day.
-func (t *trend) estimate(day float64, scale func(float64) float64) *Estimate {
-	mean, variance := t.at(day)
-	width := t.quantile * math.Sqrt(variance)
-	return &Estimate{scale(mean), scale(mean - width), scale(mean + width)}
-}
-
 // falls gives when a reading falls below a limit; nil when it does not within two
 // years. Days are asked for in turn; those of the week differ, so it is the first such
 // day.
