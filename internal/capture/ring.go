@@ -151,14 +151,40 @@ func (r *ring) check(ctx context.Context, env operation.Env) (operation.Observat
 	case phaseStopped, phaseCollected:
 		return done("stopped by an earlier attempt")
 	case phaseStarting:
-		if err := r.discard(ctx, env); err != nil {
+		all, err := r.adopt(ctx, env)
+		if err == nil && !all {
+			err = r.discard(ctx, env)
+		}
+		if err != nil {
 			return operation.Observation{}, r.unfit(ctx, env, err)
+		}
+		if all {
+			return done("the rings of an earlier attempt had just begun")
 		}
 	}
 	if err := r.admit(ctx, env); err != nil {
 		return operation.Observation{}, r.unfit(ctx, env, err)
 	}
 	return done(fmt.Sprintf("%s; %d rings of %d files of %d MB", r.found.version(), len(r.spec.points(r.dev.Name)), r.spec.Files, r.spec.Megabytes))
+}
+
+// adopt takes rings on that were begun, all of them, when fleetd was killed before
+// it knew.
+func (r *ring) adopt(ctx context.Context, env operation.Env) (bool, error) {
+	conn, err := env.Conn(ctx, r.dev)
+	if err != nil {
+		return false, err
+	}
+	now, err := r.running(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range r.state.Rings {
+		if !now[f].alive {
+			return false, nil
+		}
+	}
+	return true, r.remember(ctx, env, phaseRunning)
 }
 
 // look logs in and learns what the platform has.

@@ -137,6 +137,10 @@ func (w *watch) begin(ctx, wctx context.Context) error {
 		return r.unfit(ctx, env, err)
 	}
 	if !found {
+		r.state.Log = w.place()
+		if err := r.remember(ctx, env, phaseStarting); err != nil {
+			return err
+		}
 		if err := r.folder(ctx, env); err != nil {
 			return r.unfit(ctx, env, err)
 		}
