@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,6 +73,8 @@ type captureRead struct {
 // scanCaptures hands the packets of each capture to an analysis of its own, whatever
 // becomes of the others. End is called behind the last packet that could be read.
 func (a *app) scanCaptures(ctx context.Context, files []string, begin func(name string) (analysis pcap.Analysis, end func())) ([]captureRead, error) {
+	// What lives is small beside what passes through.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	var reads []captureRead
 	var failed error
 	for _, name := range files {
