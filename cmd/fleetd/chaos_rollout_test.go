@@ -91,7 +91,7 @@ func quickProbes(t *testing.T, set ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	quick := map[string]string{"typical": "1s", "worst": "15s", "reconnect": "60s", "poll": "100ms", "down": "15s", "settle": "60s", "apart": "200ms"}
+	quick := map[string]string{"typical": "1s", "worst": "120s", "reconnect": "120s", "poll": "100ms", "down": "15s", "settle": "60s", "apart": "200ms"}
 	for i := 0; i+1 < len(set); i += 2 {
 		quick[set[i]] = set[i+1]
 	}
@@ -102,6 +102,7 @@ func quickProbes(t *testing.T, set ...string) string {
 		}
 		return found
 	})
+	text = regexp.MustCompile(`(?s)(\n    install:.*?\bworst: )\S+`).ReplaceAllString(text, "${1}15s")
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "platforms"), 0o700); err != nil {
 		t.Fatal(err)

@@ -73,7 +73,7 @@ func TestKilledWhileAPersonIsAsked(t *testing.T) {
 	for fault, event := range map[string]string{"cut_install=before": "install", "cut_reload=before": "reload"} {
 		t.Run(event, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, map[string]string{"typical": "100ms", "install.worst": "2s", "down": "2s"}, "*-probe-*:"+fault)
+			r := newRig(t, map[string]string{"typical": "100ms", "install.worst": "3s", "down": "2s"}, "*-probe-*:"+fault)
 			probes := r.probes()
 			w := r.job(probes[0], r.spec(hotfix.Apply))
 			want(t, w.run(), jobs.Attention)

@@ -46,7 +46,7 @@ func TestFaults(t *testing.T) {
 		"cut after the installation": {
 			faults: []string{"cut_install=after"}, state: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
 		"install command lost": {
-			times: map[string]string{"install.worst": "1s"}, faults: []string{"cut_install=before"},
+			times: map[string]string{"install.worst": "3s"}, faults: []string{"cut_install=before"},
 			state: jobs.Attention, says: []string{"install", "may have been done", "put into maintenance mode at", "retry"},
 			afterwards: jobs.Succeeded, install: 1, reload: 1, maintenance: 1},
 		"cut while saving": {
