@@ -188,3 +188,27 @@ func TestLANNobodyThere(t *testing.T) {
 		}
 	}
 }
+
+// TestLANManyAtOnceWithLoss: a hundred logs are read at once over a network that
+// loses every tenth datagram, and each is whole.
+func TestLANManyAtOnceWithLoss(t *testing.T) {
+	t.Parallel()
+	records := probeLog(t)
+	patient := bmc.Options{LANTimeout: 250 * time.Millisecond, Attempts: 6}
+	var wait sync.WaitGroup
+	for reader := range 100 {
+		target := relay(t, serveSuite17(t, records), func(_ bool, n int, d []byte) [][]byte {
+			if n%10 == reader%10 {
+				return nil
+			}
+			return [][]byte{d}
+		})
+		wait.Go(func() {
+			log, err := openLAN(patient)(t, target).Read(t.Context())
+			if err != nil || len(log.Entries) != len(records) {
+				t.Errorf("%d of %d records: %v", len(log.Entries), len(records), err)
+			}
+		})
+	}
+	wait.Wait()
+}
