@@ -30,6 +30,7 @@ type Job struct {
 	State      string          `json:"state" doc:"computed from the tasks: pending, waiting, running, paused, succeeded, partial, failed, attention, canceled"`
 	Access     string          `json:"access" doc:"read or change"`
 	CreatedBy  string          `json:"created_by" doc:"the user at the other end of the socket"`
+	Schedule   string          `json:"schedule,omitempty" doc:"the schedule that started it"`
 	CreatedAt  time.Time       `json:"created_at"`
 	StartedAt  *time.Time      `json:"started_at" doc:"when the first task left pending; null before"`
 	FinishedAt *time.Time      `json:"finished_at" doc:"when the last task reached a final state; null before"`

@@ -21,9 +21,9 @@ func (a *app) jobCommand() *cobra.Command {
 }
 
 // jobKeysHelp documents a job's JSON.
-const jobKeysHelp = `id, operation, state, access, created_by, created_at, started_at, finished_at,
-canceled_by, paused_by, paused_at, approved_by, approved_at, rollout, counts
-(tasks by state), devices, spec, warnings`
+const jobKeysHelp = `id, operation, state, access, created_by, schedule, created_at, started_at,
+finished_at, canceled_by, paused_by, paused_at, approved_by, approved_at,
+rollout, counts (tasks by state), devices, spec, warnings`
 
 const stateHelp = `A job's state is computed from its tasks: pending, waiting, running, paused,
 succeeded (all did), partial (some did), failed (none did), attention (a person

@@ -106,6 +106,9 @@ func printJobHead(w io.Writer, job api.Job, tasks []api.Task, screen output.Scre
 	line("what", output.Clean(jobTitle(job)))
 	line("state", screen.State(output.Clean(job.State))+" ("+output.Clean(countsText(job.Counts))+")")
 	line("created", showTime(&job.CreatedAt)+" by "+output.Clean(job.CreatedBy))
+	if job.Schedule != "" {
+		line("schedule", output.Clean(job.Schedule))
+	}
 	line("started", showTime(job.StartedAt))
 	finished := showTime(job.FinishedAt)
 	if d := took(job.StartedAt, job.FinishedAt); d != "" {

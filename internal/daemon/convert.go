@@ -6,6 +6,7 @@ import (
 	"capfleet/internal/api"
 	"capfleet/internal/device"
 	"capfleet/internal/jobs"
+	"capfleet/internal/schedule"
 )
 
 // The bodies of the API are made here from what the engine and the inventory
@@ -25,8 +26,9 @@ func jobOut(j jobs.Job) api.Job {
 			counts[string(state)] = n
 		}
 	}
+	name, _, _ := schedule.Origin(j.RequestID)
 	return api.Job{
-		ID: j.ID, Operation: j.Operation, State: string(jobs.JobState(j)), Access: j.Access, CreatedBy: j.CreatedBy,
+		ID: j.ID, Schedule: name, Operation: j.Operation, State: string(jobs.JobState(j)), Access: j.Access, CreatedBy: j.CreatedBy,
 		CreatedAt: j.CreatedAt.UTC(), StartedAt: utc(j.StartedAt), FinishedAt: utc(j.FinishedAt), CanceledBy: j.CanceledBy,
 		PausedBy: j.PausedBy, PausedAt: utc(j.PausedAt), ApprovedBy: j.ApprovedBy, ApprovedAt: utc(j.ApprovedAt), Rollout: rolloutOf(j.Rollout),
 		Counts: counts, Devices: j.Devices, Spec: j.Spec, Warnings: list(j.Warnings),
