@@ -64,6 +64,7 @@ func benches() []bench {
 		{"pcap", "captures against cat, rg, capinfos and tshark", benchCaptures},
 		{"path", "packets followed through five captures", benchPath},
 		{"upload", "a file to OpenSSH's sshd against its own sftp", benchUpload},
+		{"live", "a live capture of 1 GB against ssh and cat", benchLive},
 		{"sel", "event logs of 100 BMCs against a loop over ipmitool", benchSEL},
 		{"large", "fleetd with 20,000 devices and a million finished tasks", benchLarge},
 		{"uploads", "the memory of 200 uploads at once", benchMemory},

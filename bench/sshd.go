@@ -25,8 +25,9 @@ type sshd struct {
 	args []string // of OpenSSH's clients, to log in
 }
 
-// startSSHD starts a server and waits until it answers.
-func startSSHD(ctx context.Context) (s *sshd, err error) {
+// startSSHD starts a server and waits until it answers. Lines go before ours into
+// its configuration, where the first wins; $BIN in them is a folder bin of its own.
+func startSSHD(ctx context.Context, lines ...string) (s *sshd, err error) {
 	dir, err := os.MkdirTemp("", "capfleet-bench-")
 	if err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func startSSHD(ctx context.Context) (s *sshd, err error) {
 	if err != nil {
 		return nil, err
 	}
-	config := strings.Join([]string{
+	config := strings.ReplaceAll(strings.Join(lines, "\n"), "$BIN", s.path("bin")) + "\n" + strings.Join([]string{
 		fmt.Sprintf("ListenAddress 127.0.0.1:%d", port),
 		"HostKey " + s.path("host"), "AuthorizedKeysFile " + s.path("client.pub"),
 		"StrictModes no", "UsePAM no", "PermitRootLogin yes", "PidFile none", "UseDNS no", "MaxStartups 500", "MaxSessions 500",

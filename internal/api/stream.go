@@ -60,10 +60,11 @@ func (s *Server) liveStream(ctx context.Context, in *idInput) (*streamed, error)
 		w.Header().Set("Content-Type", pcapStream)
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		// In one piece up to the end of the connection: chunks would cost three writes
+		// for each of ours. How a capture ended is in the result of its job.
+		w.Header().Set("Transfer-Encoding", "identity")
 		w.WriteHeader(http.StatusOK)
 		out := &flushed{w: w, control: http.NewResponseController(w)}
-		// The connection is used again for other requests.
-		defer func() { _ = out.control.SetWriteDeadline(time.Time{}) }()
 		if err := out.control.Flush(); err != nil {
 			return // the head tells the reader that the capture may begin
 		}

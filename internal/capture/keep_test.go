@@ -19,6 +19,7 @@ import (
 
 	"capfleet/internal/capture/capturetest"
 	"capfleet/internal/device"
+	"capfleet/internal/device/sshconn"
 	"capfleet/internal/fault"
 )
 
@@ -27,6 +28,8 @@ type localConn struct {
 	device.Conn
 	shell string
 	env   []string
+	dir   string
+	login bool // the line goes through a shell of its own, as with sshd
 }
 
 func (c localConn) Exec(ctx context.Context, req device.ExecRequest) (device.ExecResult, error) {
@@ -34,10 +37,11 @@ func (c localConn) Exec(ctx context.Context, req device.ExecRequest) (device.Exe
 	if args[0] == "sh" && c.shell != "" {
 		args[0] = c.shell
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	if c.env != nil {
-		cmd.Env = c.env
+	if c.login {
+		args = []string{"sh", "-c", sshconn.Quote(args)}
 	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env, cmd.Dir = c.env, c.dir
 	cmd.Stdin = req.Stdin
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

@@ -30,9 +30,9 @@ func (a *app) captureFilterCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "filter [TOPIC...]",
 		Short: "write a capture filter, and the command line of each platform",
-		Long: `Writes the filter for what you want to see and prints it with the tcpdump command
-line of each platform. Topics and values of one flag are alternatives; different
-flags must all hold. It needs no fleetd.
+		Long: `Writes the filter for what you want to see and prints it with the tcpdump
+command line of each platform. Topics and values of one flag are alternatives;
+different flags must all hold. It needs no fleetd.
 
 Topics:
 ` + topics.String() + `
