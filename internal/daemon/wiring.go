@@ -41,9 +41,10 @@ func platforms(overrides string) ([]device.Driver, error) {
 }
 
 // operations is the list of kinds of work. A new operation is one line here.
-func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(string) (*device.Definition, bool), secrets *secret.Resolver, artifacts *artifact.Store, hub *stream.Hub, rings capture.RingOptions, dossiers sel.GatherOptions) []operation.Operation {
+func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(string) (*device.Definition, bool), secrets *secret.Resolver, artifacts *artifact.Store, hub *stream.Hub, rings capture.RingOptions, dossiers sel.GatherOptions, capacity operation.Operation) []operation.Operation {
 	return []operation.Operation{
 		report.New(lib),
+		capacity,
 		command.New(definition),
 		check.New(),
 		hostkeys.New(dialer, dialer),
