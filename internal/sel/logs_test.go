@@ -23,15 +23,15 @@ func TestRefusedAccountIsLeftAlone(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	target := bmc.Target{Host: "192.0.2.9", Username: "ADMIN", Password: secret.New("old")}
 	refused := &fault.Error{Kind: fault.Auth, Stage: "login", Err: errors.New("no")}
-	for i, wait := range []time.Duration{1, 2, 4, 8, 16, 24, 24} {
+	for i, hours := range []int{1, 2, 4, 8, 16, 24, 24} {
 		if err := r.check(target, now); err != nil {
 			t.Fatalf("try %d: %v", i, err)
 		}
 		r.note(target, now, refused)
-		now = now.Add(wait*time.Hour - time.Second)
+		now = now.Add(time.Duration(hours)*time.Hour - time.Second)
 		err := r.check(target, now)
 		if !fault.Is(err, fault.Auth) || !strings.Contains(err.Error(), "--try-refused") {
-			t.Errorf("try %d: a second before %d h: %v", i, wait, err)
+			t.Errorf("try %d: a second before %d h: %v", i, hours, err)
 		}
 		now = now.Add(time.Second)
 	}
