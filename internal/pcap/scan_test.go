@@ -127,6 +127,11 @@ func settled(t testing.TB, content []byte, old bool) string {
 // also about the error.
 func scanBoth(t *testing.T, path string, least int) (*witness, error) {
 	t.Helper()
+	return scanWindows(t, path, small, least)
+}
+
+func scanWindows(t *testing.T, path string, opts pcap.ReaderOptions, least int) (*witness, error) {
+	t.Helper()
 	scan := func(a pcap.Analysis, hide bool) (*pcap.Reader, error) {
 		f, err := os.Open(path)
 		if err != nil {
@@ -137,7 +142,7 @@ func scanBoth(t *testing.T, path string, least int) (*witness, error) {
 		if hide {
 			src = struct{ io.Reader }{f}
 		}
-		return pcap.Scan(context.Background(), src, small, a)
+		return pcap.Scan(context.Background(), src, opts, a)
 	}
 	windows, single := &witness{}, &witness{}
 	r, err := scan(windows, false)
@@ -329,4 +334,18 @@ func TestScanOfGrowingFileAndContext(t *testing.T) {
 	if _, err := pcap.Scan(ctx, f, small, stopped); !errors.Is(err, context.Canceled) || stopped.taken != 1 {
 		t.Errorf("after %d windows: %v", stopped.taken, err)
 	}
+}
+
+// Whatever a file holds, windows of a few records agree with one walk.
+func FuzzWindows(f *testing.F) {
+	for _, c := range []pcaptest.Classic{{SnapLen: 65535, Link: 1}, {Big: true, Nano: true, Link: 101}, {Patched: true, Link: 113}} {
+		f.Add(large(c, 4000, 3), uint16(100))
+		f.Add(large(c, 4000, 3)[:3000], uint16(700))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, window uint16) {
+		if len(b) < 24 || len(b) > 1<<16 {
+			return
+		}
+		_, _ = scanWindows(t, settled(t, b, window%2 == 0), pcap.ReaderOptions{Window: int64(max(window, 40))}, 0) // it compares by itself
+	})
 }

@@ -302,7 +302,7 @@ func (s *segments) load(w *Window, index int64) error {
 	from := index * s.segment
 	size := int(min(s.size-from, s.segment+maxSifted+patchedHeader))
 	w.base = from
-	if s.mapped {
+	if s.mapped && resident(s.file, s.base+from) && resident(s.file, s.base+from+int64(size)-1) {
 		mapping, data, err := mapFile(s.file, s.base+from, size)
 		if err == nil {
 			w.data, w.mapping = data, mapping
