@@ -63,8 +63,14 @@ func (a *app) tourRollout(ctx context.Context, env *demo.Env, f fleet, dir strin
 		return err
 	}
 	a.reportFailures(res)
-	if want := map[bool]string{true: "attention", false: "succeeded"}[seen.rollout.faulty != ""]; res.Job.State != want {
-		return fault.New(fault.Internal, "the rollout of the demo ended in %s, and %s was expected", res.Job.State, want)
+	switch {
+	case res.Job.Counts["attention"] == 0 && res.Job.Counts["failed"] == 0:
+		if seen.rollout.faulty != "" {
+			a.remark("an earlier demo in this directory has brought them there: what is installed is not installed again")
+		}
+		seen.rollout.faulty = ""
+	case seen.rollout.faulty == "":
+		return fault.New(fault.Internal, "the rollout of the demo ended in %s", res.Job.State)
 	}
 	a.remark("\n$ fleetctl job show %s", job.ID)
 	if err := a.showRollout(ctx, f, res.Job); err != nil {
