@@ -17,6 +17,8 @@ import (
 	"capfleet/internal/api"
 	"capfleet/internal/config"
 	"capfleet/internal/fault"
+	"capfleet/internal/history"
+	"capfleet/internal/ledger"
 	"capfleet/internal/notify"
 	"capfleet/internal/secret"
 )
@@ -288,5 +290,55 @@ func TestAlarm(t *testing.T) {
 		if m.Device != "lon-probe-01" || !strings.Contains(m.Summary, "pci") {
 			t.Errorf("%+v", m)
 		}
+	}
+}
+
+// TestHistoryOfBefore: a fleetd that begins to derive makes its history of the reports
+// that are still there, and tells nobody of what is long known.
+func TestHistoryOfBefore(t *testing.T) {
+	t.Parallel()
+	f := fleet(t, 12, "lon-probe-02:down")
+	h := newHookReceiver(t)
+	opts := options(t, place(t), f.Inventory())
+	c, stop := run(t, opts)
+	ctx := t.Context()
+	runReport(ctx, t, c, api.Selection{Names: []string{"lon-probe-01", "lon-probe-02"}})
+	stop()
+
+	// As a fleetd of before has left it.
+	db, err := ledger.Open(opts.ledgerPath(), opts.ledgerOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(ctx, func(tx *ledger.Tx) error {
+		for _, ns := range append(history.Namespaces(), nsDerived) {
+			var keys [][]byte
+			if err := tx.Scan(ns, nil, nil, func(k, _ []byte) bool { keys = append(keys, slices.Clone(k)); return true }); err != nil {
+				return err
+			}
+			for _, k := range keys {
+				if err := tx.Delete(ns, k); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	opts.Notifications = &config.Notifications{Receivers: []config.Receiver{{Name: "hook", Webhook: &config.Webhook{URL: h.URL}}},
+		Rules: []config.Rule{{On: []string{"job_failed"}, To: []string{"hook"}}, {On: []string{"capacity_below"}, FreePercent: 99, To: []string{"hook"}}}}
+	c, _ = run(t, opts)
+	series, err := c.History(ctx, "lon-probe-01", 365)
+	if err != nil || len(series) == 0 || len(series[0].Points) != 1 {
+		t.Errorf("%+v %v", series, err)
+	}
+	receivers, err := c.Receivers(ctx)
+	if err != nil || receivers[0].Waiting != 0 || len(h.posts) != 0 {
+		t.Errorf("told of what was before: %+v %v %v", receivers, h.posts, err)
 	}
 }
