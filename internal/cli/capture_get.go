@@ -24,8 +24,9 @@ func (a *app) captureGetCommand() *cobra.Command {
 		Use:   "get JOB [DEVICE...]",
 		Short: "fetch the files of a capture",
 		Long: `Writes the captures of a job, of all its devices or of those named, into a
-folder, with each device's manifest. A file that is there complete is not fetched
-again, and one that was cut is gone on with; each is compared with its digest.
+folder, with each device's manifest. A file that is there complete is not
+fetched again, and one that was cut is gone on with; each is compared with its
+digest.
 
 --merge writes one pcapng of all of them in order of time, with an interface for
 each device and interface.
