@@ -138,8 +138,8 @@ func (a *app) extcapRunCommand() *cobra.Command {
 		Use:   "run -- OPTION...",
 		Short: "answer Wireshark (the program in its folder calls this)",
 		Long: `Speaks Wireshark's extcap protocol. Lists and dialogs are answered from what is
-known of the fleet, without waiting for fleetd; that is brought up to date behind
-Wireshark's back.
+known of the fleet, without waiting for fleetd; that is brought up to date
+behind Wireshark's back.
 
 ` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitUsage, fault.ExitUnavailable),
 		Hidden: true,

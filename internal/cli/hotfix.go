@@ -196,7 +196,7 @@ func (u *unchanged) Read(p []byte) (int, error) {
 	return n, err
 }
 
-const hotfixFileHelp = `FILE is sent to fleetd, which keeps it once however often it is used; its SHA-256
-is shown. Three spellings of one hotfix are in play: the file's name, the name
-that is typed to install it and the name that devices list. The latter two are
-derived by the platform's definition, and can be given.`
+const hotfixFileHelp = `FILE is sent to fleetd, which keeps it once however often it is used; its
+SHA-256 is shown. Three spellings of one hotfix are in play: the file's name,
+the name that is typed to install it and the name that devices list. The latter
+two are derived by the platform's definition, and can be given.`

@@ -70,23 +70,23 @@ func (a *app) hotfixApplyCommand() *cobra.Command {
 		Use:   "apply FILE [DEVICE...]",
 		Short: "install a hotfix, wave by wave",
 		Long: `Installs FILE on the selected devices. Every step looks first and does only what
-is missing: a second apply changes nothing. A wave is begun when the one before it
-is through; the first is the canary, and any failure in it stops the rollout.
+is missing: a second apply changes nothing. A wave is begun when the one before
+it is through; the first is the canary, and any failure in it stops the rollout.
 
-On an Endace probe: preflight, upload, verify, snapshot, maintenance mode, install,
-confirm, save, reload, proven return, post-check against the snapshot. From
-maintenance mode to the proven return a cancel is held back. On a BIG-IP: gates,
-backup, install to a volume that is not running, the standby member, failover, the
-other member; never both at once.
+On an Endace probe: preflight, upload, verify, snapshot, maintenance mode,
+install, confirm, save, reload, proven return, post-check against the snapshot.
+From maintenance mode to the proven return a cancel is held back. On a BIG-IP:
+gates, backup, install to a volume that is not running, the standby member,
+failover, the other member; never both at once.
 
 A device is passed when it shows that the hotfix is installed, that it has
-rebooted, is in normal mode and captures. What a device cannot show is seen before
-anything is done to it and stops there, unless --accept-unobserved names the proof.
-A device that does not come back as it should needs attention: its message says
-what was seen, and it counts as failed.
+rebooted, is in normal mode and captures. What a device cannot show is seen
+before anything is done to it and stops there, unless --accept-unobserved names
+the proof. A device that does not come back as it should needs attention: its
+message says what was seen, and it counts as failed.
 
-fleetd goes on by itself after it was killed. "fleetctl hotfix report JOB" is the
-change record.
+fleetd goes on by itself after it was killed. "fleetctl hotfix report JOB" is
+the change record.
 
 ` + hotfixFileHelp + `
 
@@ -137,8 +137,8 @@ func (a *app) hotfixRollbackCommand() *cobra.Command {
 		Use:   "rollback [DEVICE...]",
 		Short: "boot the volume that ran before (BIG-IP)",
 		Long: `Boots the selected BIG-IPs from the volume that ran before the last apply, as
-carefully as apply does: the standby member first, one failover, the other member.
-Platforms that install in place have no way back, and are refused.
+carefully as apply does: the standby member first, one failover, the other
+member. Platforms that install in place have no way back, and are refused.
 
 ` + selectionHelp + defaultNoneHelp + `
 

@@ -67,9 +67,9 @@ func (a *app) hotfixPlanCommand() *cobra.Command {
 		Use:   "plan FILE [DEVICE...]",
 		Short: "what apply would do, device by device; nothing is done",
 		Long: `Looks at the selected devices and prints what is installed, what is missing, the
-exact commands that apply would send, how each result would be proven, for how long
-nothing is captured, the wave, the worst-case end against the window, and what
-forbids it. Give it the flags that apply will be given.
+exact commands that apply would send, how each result would be proven, for how
+long nothing is captured, the wave, the worst-case end against the window, and
+what forbids it. Give it the flags that apply will be given.
 
 ` + hotfixFileHelp + `
 

@@ -61,8 +61,8 @@ func (a *app) hotfixReportCommand() *cobra.Command {
 		Use:   "report JOB",
 		Short: "the change record of a rollout, to attach to the ticket",
 		Long: `Prints the change record of a hotfix job as Markdown: what was asked for and by
-whom, what became of each device, versions and lists before and after, for how long
-nothing was captured, every proof with what was seen, the timeline from the
+whom, what became of each device, versions and lists before and after, for how
+long nothing was captured, every proof with what was seen, the timeline from the
 journal, and the difference between the snapshots. It can be made at any time,
 while the job runs too.
 

@@ -30,9 +30,9 @@ func (a *app) pcapDiffCommand() *cobra.Command {
 		Short: "what became of each packet of A in B: forwarded, changed, dropped",
 		Long: `Compares two captures of the same traffic packet by packet, such as before and
 behind a device, or what was replayed and what arrived. Each packet of A was
-forwarded as it was, changed (MAC addresses, VLAN, TTL, addresses, ports, numbers
-of TCP, payload), recut (its bytes are in packets of another size), or dropped.
-Packets that are in B alone are counted as added.
+forwarded as it was, changed (MAC addresses, VLAN, TTL, addresses, ports,
+numbers of TCP, payload), recut (its bytes are in packets of another size), or
+dropped. Packets that are in B alone are counted as added.
 
 Delays are by the clocks as they are; "pcap path" finds how far they differ.
 -o jsonl prints packet after packet and keeps nothing in memory.

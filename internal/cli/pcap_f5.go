@@ -42,10 +42,10 @@ func (a *app) pcapF5Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "f5 FILE...",
 		Short: "what a BIG-IP adds to captures: TMMs, virtual servers, causes",
-		Long: `Reads the trailers that the tcpdump of a BIG-IP puts behind packets (both formats,
-noise levels n to nnn) and the description before the first one: packets and
-share of each traffic processor as slot/TMM, virtual servers, ports, causes of
-resets, and the command line and version of the capture.
+		Long: `Reads the trailers that the tcpdump of a BIG-IP puts behind packets (both
+formats, noise levels n to nnn) and the description before the first one:
+packets and share of each traffic processor as slot/TMM, virtual servers, ports,
+causes of resets, and the command line and version of the capture.
 
 --strip OUT writes the packets without trailers, the frame check sequences that
 are before them and the description, as they were on the wire: before a replay,

@@ -22,10 +22,10 @@ func (a *app) pcapKeylogCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keylog FILE...",
 		Short: "TLS secrets from captures of a BIG-IP, for Wireshark",
-		Long: `Writes the secrets of TLS sessions that the tcpdump of a BIG-IP puts into packets
-with "--f5 ssl", as the lines of an SSLKEYLOGFILE, each once. Wireshark takes the
-file under Preferences, Protocols, TLS, and tshark with
--o tls.keylog_file:FILE; "editcap --inject-secrets tls,FILE" makes a capture that
+		Long: `Writes the secrets of TLS sessions that the tcpdump of a BIG-IP puts into
+packets with "--f5 ssl", as the lines of an SSLKEYLOGFILE, each once. Wireshark
+takes the file under Preferences, Protocols, TLS, and tshark with -o
+tls.keylog_file:FILE; "editcap --inject-secrets tls,FILE" makes a capture that
 decrypts itself.
 
 Who has the lines can read the sessions: --out makes a file that only you can

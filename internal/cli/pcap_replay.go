@@ -32,7 +32,8 @@ func (a *app) pcapReplayCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay FILE {--to HOST:PORT | --interface IF}",
 		Short: "send a capture again: UDP payloads to a receiver, or frames",
-		Long: `Sends the packets of a capture again, with the timing that they had or at a rate.
+		Long: `Sends the packets of a capture again, with the timing that they had or at a
+rate.
 
 --to sends what UDP datagrams carry through a socket of this host, to any
 receiver and without privileges: flow records, syslog, SNMP traps. Datagrams
@@ -48,8 +49,8 @@ is 1 then. Only protocols without connections can be replayed to a receiver.
 FILE - is stdin.
 
 ` + jsonHelp("rows", "row", `file, packets (read), sent, sent_bytes, failed, first_failure, other (not what
-is sent), cut, fragments, duration_seconds, latest_seconds (the most that one was
-sent after its time), packets_per_second, bits_per_second, complete, error`) + `
+is sent), cut, fragments, duration_seconds, latest_seconds (the most that one
+was sent after its time), packets_per_second, bits_per_second, complete, error`) + `
 
 ` + csvHelp + `
 

@@ -30,9 +30,9 @@ func (a *app) pcapRewriteCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rewrite --out OUT [rules] FILE",
 		Short: "change addresses, ports, MACs and VLANs; checksums stay right",
-		Long: `Changes packets by rules and puts their checksums right; what no rule names stays
-as it was, byte for byte. Of several rules for a field the first that fits is
-taken. Addresses are also changed in ARP, and in the packets that ICMP errors
+		Long: `Changes packets by rules and puts their checksums right; what no rule names
+stays as it was, byte for byte. Of several rules for a field the first that fits
+is taken. Addresses are also changed in ARP, and in the packets that ICMP errors
 quote. Addresses inside payloads and tunnels are not.
 
 A checksum over bytes that were not captured cannot be made anew; it is moved by

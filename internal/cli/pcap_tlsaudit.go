@@ -82,16 +82,17 @@ func (a *app) pcapTLSAuditCommand() *cobra.Command {
 	opts := tlsAuditOptions{}
 	cmd := &cobra.Command{
 		Use:   "tls-audit FILE...",
-		Short: "TLS sessions of captures: offered and negotiated versions, by client",
+		Short: "TLS versions in captures: offered and negotiated, by client",
 		Long: `Finds the TLS sessions in captures, on any port, and which version each client
 offered and each server chose: who would be locked out if old versions were
 switched off. Versions are ssl2, ssl3, tls1.0, tls1.1, tls1.2 and tls1.3.
 
 Offered is the highest version of the ClientHello; negotiated is what the
-ServerHello chose, with the extension supported_versions. Hellos are put together
-over segments that are split, out of order or repeated. A hello of which a part
-was cut off by the snap length makes its session truncated, one of which packets
-are missing gives it a gap; a version that could hang on what is missing is null.
+ServerHello chose, with the extension supported_versions. Hellos are put
+together over segments that are split, out of order or repeated. A hello of
+which a part was cut off by the snap length makes its session truncated, one of
+which packets are missing gives it a gap; a version that could hang on what is
+missing is null.
 
 A session is weak when it was negotiated at the version of --weak or an older
 one, or, without an answer, when the client offers none that is newer; where the
@@ -104,10 +105,10 @@ truncated, file, packet (in which the first hello begins), gap, retried (the
 server asked for another ClientHello), alert (that ended the handshake, such as
 protocol_version), alert_by (client, server), weak`) + `
 The answer also has "clients" (client_ip, sessions, weak_sessions,
-refused_sessions, unknown_sessions, lowest_version, highest_offered, negotiated),
-"files" (file, packets, complete, error, error_offset) and "left_out", the number
-of sessions beyond --limit. With -o jsonl each session is printed as soon as its
-connection ends, and there is no limit.
+refused_sessions, unknown_sessions, lowest_version, highest_offered,
+negotiated), "files" (file, packets, complete, error, error_offset) and
+"left_out", the number of sessions beyond --limit. With -o jsonl each session is
+printed as soon as its connection ends, and there is no limit.
 
 ` + csvHelp + `
 

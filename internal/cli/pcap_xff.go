@@ -49,15 +49,15 @@ func (a *app) pcapXFFCommand() *cobra.Command {
 	opts := xffOptions{}
 	cmd := &cobra.Command{
 		Use:   "xff --ip ADDRESS FILE...",
-		Short: "connections behind a proxy that carry a client's address in a header",
-		Long: `Finds where a proxy or load balancer names a client in the headers of clear HTTP:
-X-Forwarded-For and its kin, each with the connection and the packet, so that the
-client's traffic behind the proxy is known.
+		Short: "connections whose headers carry a client's address",
+		Long: `Finds where a proxy or load balancer names a client in the headers of clear
+HTTP: X-Forwarded-For and its kin, each with the connection and the packet, so
+that the client's traffic behind the proxy is known.
 
-The address is compared as an address, at any place of a list and in any spelling,
-with a port or without; names of headers are compared without regard to letter
-case. A header may be split over segments. A packet that is in the capture twice is
-found twice. HTTP/2 and encrypted traffic cannot be searched.
+The address is compared as an address, at any place of a list and in any
+spelling, with a port or without; names of headers are compared without regard
+to letter case. A header may be split over segments. A packet that is in the
+capture twice is found twice. HTTP/2 and encrypted traffic cannot be searched.
 
 Headers: ` + wrapList(xff.Headers(), 70) + `.
 --header adds others whose value is an address or a list of them.
