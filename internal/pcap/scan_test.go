@@ -1,6 +1,7 @@
 package pcap_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -46,7 +47,8 @@ func (n *witness) Sift(w *pcap.Window, _ any) any {
 	var sizes []int
 	for _, run := range w.Runs() {
 		for _, at := range run {
-			sizes = append(sizes, len(w.Frame(at)))
+			frame, _ := w.Frame(at)
+			sizes = append(sizes, len(frame))
 		}
 	}
 	n.sifted.Add(1)
@@ -63,8 +65,11 @@ func (n *witness) Take(w *pcap.Window, sifted any) {
 	for _, run := range w.Runs() {
 		for _, at := range run {
 			w.Packet(index, at, nil, &p)
-			if sizes := sifted.([]int); n.taking == nil && (sizes[index] != len(p.Data) || p.Length != w.Length(at) || p.Time != w.Time(at)) {
-				panic("the window contradicts its packet")
+			if n.taking == nil {
+				frame, wire := w.Frame(at)
+				if sifted.([]int)[index] != len(p.Data) || !bytes.Equal(frame, p.Data) || p.Length != wire || p.Time != w.Time(at) {
+					panic("the window contradicts its packet")
+				}
 			}
 			n.Packet(&p)
 			index++

@@ -67,26 +67,26 @@ func (w *Window) Len() int {
 func (w *Window) Runs() [cursors][]uint32 { return w.runs }
 
 // Frame gives the captured bytes of the packet whose record begins at a place that
-// Runs gave, for Sift to look at. They may be mapped from the file: when that
-// shrinks, Sift ends at the touch and the window is read otherwise.
-func (w *Window) Frame(at uint32) []byte {
-	from := int(at) + w.header
+// Runs gave, and its length on the wire, for Sift to look at. The bytes may be mapped
+// from the file: when that shrinks, Sift ends at the touch and the window is read
+// otherwise.
+func (w *Window) Frame(at uint32) (frame []byte, wire uint32) {
+	from := int(at)
+	header := w.data[from : from+recordHeader]
+	captured, wire := binary.LittleEndian.Uint32(header[8:]), binary.LittleEndian.Uint32(header[12:])
+	if !w.plain {
+		rec := w.dec.record(header)
+		captured, wire = rec.captured, rec.original
+	}
+	from += w.header
 	// Not beyond the window, should the file be written to meanwhile.
-	return w.data[from:min(len(w.data), from+int(w.captured(int(at))))]
+	return w.data[from:min(len(w.data), from+int(captured))], wire
 }
 
 // Record gives a packet's record with its header, for Sift to copy.
 func (w *Window) Record(at uint32) []byte {
 	from := int(at)
 	return w.data[from:min(len(w.data), from+w.header+int(w.captured(from)))]
-}
-
-// Length gives the packet's length on the wire.
-func (w *Window) Length(at uint32) uint32 {
-	if w.plain {
-		return binary.LittleEndian.Uint32(w.data[at+12:])
-	}
-	return w.dec.record(w.data[at:]).original
 }
 
 // Time gives when the packet was captured.

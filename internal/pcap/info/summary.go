@@ -240,7 +240,8 @@ func (t *tally) Sift(w *pcap.Window, _ any) any {
 	for _, run := range w.Runs() {
 		for _, at := range run {
 			p.Number++
-			p.Data, p.Length, p.Time = w.Frame(at), w.Length(at), w.Time(at)
+			p.Data, p.Length = w.Frame(at)
+			p.Time = w.Time(at)
 			part.packet(&p)
 			layers.Decode(p.Link, p.Data, p.Length, &f)
 			part.odd(&p, f.Oddity)

@@ -127,7 +127,8 @@ func (a *Audit) Sift(w *pcap.Window, former any) any {
 	var s flow.Segment
 	for _, run := range w.Runs() {
 		for _, at := range run {
-			if flow.Peek(link, w.Frame(at), w.Length(at), &s) {
+			frame, wire := w.Frame(at)
+			if flow.Peek(link, frame, wire, &s) {
 				switch m := matter(&s); m {
 				case never:
 				case always:

@@ -115,7 +115,8 @@ func (s *Search) Sift(w *pcap.Window, former any) any {
 	var hits [8]place
 	for _, run := range w.Runs() {
 		for _, at := range run {
-			if flow.Peek(link, w.Frame(at), w.Length(at), &seg) && len(seg.Payload) > 0 {
+			frame, wire := w.Frame(at)
+			if flow.Peek(link, frame, wire, &seg) && len(seg.Payload) > 0 {
 				g := s.look(seg.Payload, hits[:0])
 				m := mark{seg.Hash, at, index}
 				if len(g.hits) > 0 || g.open >= 0 {
