@@ -262,7 +262,8 @@ func TestRingStopsBeforeFloor(t *testing.T) {
 	}
 }
 
-// TestRingOutlivesFleetd: D3, rings are found again by the next fleetd, go on, and
+// TestRingOutlivesFleetd: B4, the rings run in the background and are known by what
+// was recorded of them; D3, they are found again by the next fleetd, go on, and
 // lose nothing; so are those whose trigger fired before.
 func TestRingOutlivesFleetd(t *testing.T) {
 	t.Parallel()

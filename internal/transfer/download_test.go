@@ -34,6 +34,7 @@ func over(conn device.Conn) transfer.Connect {
 }
 
 func TestDownload(t *testing.T) {
+	t.Parallel()
 	srv := sshdtest.Start(t, sshdtest.Options{})
 	conn := newHost(t, srv, srv.Device("probe")).dial(t)
 	source := content(t, 6<<20+5)
@@ -74,6 +75,7 @@ func TestDownload(t *testing.T) {
 }
 
 func TestDownloadOverCuts(t *testing.T) {
+	t.Parallel()
 	srv := sshdtest.Start(t, sshdtest.Options{})
 	const size = 16 << 20
 	source := content(t, size)
@@ -97,6 +99,7 @@ var errFull = errors.New("no space left")
 func (full) WriteAt([]byte, int64) (int, error) { return 0, errFull }
 
 func TestDownloadRefuses(t *testing.T) {
+	t.Parallel()
 	srv := sshdtest.Start(t, sshdtest.Options{})
 	conn := newHost(t, srv, srv.Device("probe")).dial(t)
 	for name, c := range map[string]struct {

@@ -6,6 +6,8 @@ import (
 	"capfleet/internal/device"
 )
 
+// TestParseDF: D5, df is asked for its POSIX form, and what wraps a long name all
+// the same is read right.
 func TestParseDF(t *testing.T) {
 	t.Parallel()
 	const k = 1024

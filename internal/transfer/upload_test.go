@@ -18,6 +18,7 @@ import (
 )
 
 func TestUpload(t *testing.T) {
+	t.Parallel()
 	srv := sshdtest.Start(t, sshdtest.Options{})
 	conn := newHost(t, srv, srv.Device("probe")).dial(t)
 	for name, size := range map[string]int64{"empty": 0, "one byte": 1, "one packet": 32 << 10, "odd": 5<<20 + 17} {
@@ -55,6 +56,7 @@ func TestUpload(t *testing.T) {
 // The server of an appliance may offer less than OpenSSH's, and its shell may
 // have no command that hashes.
 func TestVerified(t *testing.T) {
+	t.Parallel()
 	plain := sshdtest.Start(t, sshdtest.Options{Config: []string{"Subsystem sftp internal-sftp -P posix-rename,statvfs,limits"}})
 	conn := newHost(t, plain, plain.Device("probe")).dial(t)
 	sha := device.HashCommand{Algorithm: device.HashSHA256, Command: []string{"sha256sum"}}
@@ -104,6 +106,7 @@ func TestVerified(t *testing.T) {
 // An upload of a fleetd that was killed is gone on with by another one. Length is
 // not believed: what was under way may have left holes.
 func TestResumeBehindWhatIsRight(t *testing.T) {
+	t.Parallel()
 	srv := sshdtest.Start(t, sshdtest.Options{})
 	conn := newHost(t, srv, srv.Device("probe")).dial(t)
 	const size = 8 << 20
@@ -153,6 +156,7 @@ func TestResumeBehindWhatIsRight(t *testing.T) {
 
 // A hundred cuts at random places cost less than two per cent.
 func TestHundredCuts(t *testing.T) {
+	t.Parallel()
 	srv := sshdtest.Start(t, sshdtest.Options{})
 	const size, cuts = 160 << 20, 100
 	source := content(t, size)
@@ -183,6 +187,7 @@ func TestHundredCuts(t *testing.T) {
 
 // Cuts of every stage: login, the questions before and behind, and the answers.
 func TestCutsAnywhere(t *testing.T) {
+	t.Parallel()
 	srv := sshdtest.Start(t, sshdtest.Options{})
 	const size = 1 << 20
 	source := content(t, size)
@@ -207,7 +212,7 @@ func TestCutsAnywhere(t *testing.T) {
 					t.Fatal(err)
 				}
 				sameFile(t, target, source)
-				if got.Sent > size+size/10 {
+				if got.Sent > 3*size { // half a megabyte may be under way each time
 					t.Errorf("%+v", got)
 				}
 				if err := os.Remove(target); err != nil {
@@ -233,6 +238,7 @@ func (c changing) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func TestUploadRefuses(t *testing.T) {
+	t.Parallel()
 	srv := sshdtest.Start(t, sshdtest.Options{})
 	conn := newHost(t, srv, srv.Device("probe")).dial(t)
 	source := content(t, 1<<20)
@@ -268,6 +274,7 @@ func TestUploadRefuses(t *testing.T) {
 
 // A cancelled upload ends at once and is gone on with.
 func TestCancelUpload(t *testing.T) {
+	t.Parallel()
 	srv := sshdtest.Start(t, sshdtest.Options{})
 	conn := newHost(t, srv, srv.Device("probe")).dial(t)
 	source := content(t, 24<<20)

@@ -149,10 +149,13 @@ func (f *file) each(p []byte, verb string, off int64, do func([]byte, int64) (in
 		at := off + int64(done)
 		n, err := ask(f.files, verb, f.name, func() (part, error) {
 			n, err := do(piece, at)
-			if errors.Is(err, io.EOF) {
-				return part{n, true}, nil // the end of a file is no failure of the device
+			if !errors.Is(err, io.EOF) {
+				return part{n, false}, err
 			}
-			return part{n, false}, err
+			// The end of the file, if the server still answers: a channel that is closed
+			// gives the same error.
+			_, err = f.handle.Stat()
+			return part{n, err == nil}, err
 		})
 		done += n.bytes
 		switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"sync"
@@ -161,7 +162,8 @@ func (f *files) failure(act string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		kind = fault.NotFound
-	case errors.Is(err, sftp.ErrSSHFxConnectionLost), f.conn.link.lost():
+	case errors.Is(err, sftp.ErrSSHFxConnectionLost), errors.Is(err, io.EOF), f.conn.link.lost():
+		// A channel that is closed takes nothing more and says so by io.EOF.
 		return f.over(act)
 	case errors.Is(err, sftp.ErrSSHFxOpUnsupported):
 		kind = fault.Unsupported
