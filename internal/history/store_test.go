@@ -150,7 +150,7 @@ func FuzzBlock(f *testing.F) {
 // works out from what is in use in the file what 20,000 would take: no more than 1 GB.
 // HISTORY_RINGS=20000 writes them all.
 func TestTwoYearsFit(t *testing.T) {
-	rings := 100
+	rings := 40
 	if v := os.Getenv("HISTORY_RINGS"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil {
