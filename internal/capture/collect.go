@@ -46,10 +46,20 @@ type RingRow struct {
 
 	BeganAt   time.Time `json:"began_at"`
 	StoppedAt time.Time `json:"stopped_at"`
+	// RunningFrom and RunningTo are between them: when every packet was captured that
+	// was not dropped.
+	RunningFrom time.Time `json:"running_from"`
+	RunningTo   time.Time `json:"running_to"`
 	// StoppedBy says what stopped all rings, EndedBy what ended this one before (floor,
 	// limit, died); empty for nothing.
 	StoppedBy string `json:"stopped_by"`
 	EndedBy   string `json:"ended_by,omitempty"`
+	// Evidence is the digest of what was beside the capture, where that was asked for;
+	// ClockOffset how far the device's clock is ahead of fleetd's, and Interfaces what
+	// the interface did not take or send meanwhile.
+	Evidence    string    `json:"evidence,omitempty"`
+	ClockOffset *float64  `json:"clock_offset_seconds,omitempty"`
+	Interfaces  *Counters `json:"interface_counters,omitempty"`
 	// Manifest is the SHA-256 of the device's manifest.
 	Manifest string `json:"manifest"`
 }
@@ -128,6 +138,9 @@ func (r *ring) collect(ctx context.Context, env operation.Env) (operation.Observ
 	}
 	for _, row := range r.state.Rows {
 		row.Manifest = sum
+	}
+	if r.spec.Evidence {
+		r.gatherEvidence(ctx, env)
 	}
 	if err := r.remember(ctx, env, phaseCollected); err != nil {
 		return operation.Observation{}, err
@@ -340,5 +353,5 @@ func (r *ring) merge(ctx context.Context, env operation.Env, f *ringFile, out *M
 	out.Merged = sum
 	return &RingRow{Device: r.dev.Name, Interface: f.Interface, Filter: f.Filter, File: name, SHA256: sum, Bytes: size,
 		Packets: merged.Packets, FirstTime: merged.First, LastTime: merged.Last,
-		BeganAt: r.state.Began, StoppedAt: r.state.Stopped, StoppedBy: r.state.Why, EndedBy: f.Ended}, nil
+		BeganAt: r.state.Began, StoppedAt: r.state.Stopped, RunningFrom: r.state.Running, RunningTo: r.state.Ordered, StoppedBy: r.state.Why, EndedBy: f.Ended}, nil
 }

@@ -67,6 +67,8 @@ type ringState struct {
 	Version   string      `json:"version"` // of tcpdump
 	Began     time.Time   `json:"began"`
 	Triggered time.Time   `json:"triggered"` // zero before
+	Running   time.Time   `json:"running"`   // since when all were known to run
+	Ordered   time.Time   `json:"ordered"`   // when their end was ordered
 	Stopped   time.Time   `json:"stopped"`
 	Why       string      `json:"why"`           // what stopped them
 	Log       logPlace    `json:"log"`           // how far it was read
@@ -75,6 +77,7 @@ type ringState struct {
 	Rotated   bool        `json:"rotated_by_us"` // tcpdump has no -W
 	Floor     int64       `json:"floor"`         // KiB that are left free
 	Rows      []*RingRow  `json:"rows"`          // once collected
+	Evidence  *evidence   `json:"evidence,omitempty"`
 }
 
 // ringFile is the ring of one interface.
@@ -98,6 +101,7 @@ type ring struct {
 	state ringState
 	found probe
 	floor int64 // see ringState.Floor
+	early *evidence
 }
 
 func ringSteps(opts RingOptions, spec *RingSpec, dev *device.Device) []operation.Step {
@@ -110,6 +114,9 @@ func ringSteps(opts RingOptions, spec *RingSpec, dev *device.Device) []operation
 }
 
 func (r *ring) remember(ctx context.Context, env operation.Env, p phase) error {
+	if p == phaseRunning && r.state.Running.IsZero() {
+		r.state.Running = env.Now()
+	}
 	r.state.Phase = p
 	return env.Remember(ctx, keyRing, r.state)
 }
@@ -219,6 +226,11 @@ func (r *ring) admit(ctx context.Context, env operation.Env) error {
 	if err := r.space(ctx, conn, r.spec.bytes(len(points), overlap)); err != nil {
 		return err
 	}
+	if r.spec.Evidence {
+		if err := r.lookBefore(ctx, conn, env); err != nil {
+			return err
+		}
+	}
 	if r.spec.UntilLog != "" {
 		res, err := conn.Exec(ctx, device.ExecRequest{Args: r.sudo("test", "-f", r.spec.Log, "-a", "-r", r.spec.Log), MaxBytes: maxSaid})
 		if err != nil {
@@ -278,7 +290,7 @@ func (r *ring) plan(env operation.Env) {
 	var name [6]byte
 	_, _ = rand.Read(name[:]) // it never fails
 	run := "capfleet-" + hex.EncodeToString(name[:])
-	r.state = ringState{Run: run, Directory: path.Join(r.spec.Directory, run), Version: r.found.version(), Began: env.Now(), Rotated: !r.found.takes("-W"), Floor: r.floor}
+	r.state = ringState{Run: run, Directory: path.Join(r.spec.Directory, run), Version: r.found.version(), Began: env.Now(), Rotated: !r.found.takes("-W"), Floor: r.floor, Evidence: r.early}
 	for i, p := range r.spec.points(r.dev.Name) {
 		f := &ringFile{ID: fmt.Sprintf("ring-%s-%d", hex.EncodeToString(name[:]), i), Interface: p.Interface, Filter: p.Filter,
 			Base: path.Join(r.state.Directory, fmt.Sprintf("%d_%s.pcap", i, fileName(p.Interface)))}

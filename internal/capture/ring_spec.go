@@ -47,6 +47,8 @@ type RingSpec struct {
 	AllOrNone bool `json:"all_or_none,omitempty"`
 	// Sudo runs tcpdump as root through sudo -n.
 	Sudo bool `json:"sudo,omitempty"`
+	// Evidence also gathers neighbours, routes, listeners and counters of each device.
+	Evidence bool `json:"evidence,omitempty"`
 }
 
 // RingPoint is an interface with its filter, on one device or on each.

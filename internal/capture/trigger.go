@@ -83,6 +83,7 @@ func (r *ring) capture(ctx context.Context, env operation.Env) (operation.Observ
 
 // endAll ends the rings, over a connection that may have to be made anew.
 func (r *ring) endAll(ctx context.Context, env operation.Env) error {
+	r.state.Ordered = env.Now()
 	if err := r.insist(ctx, env, func() error { return r.end(ctx, env) }); err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type ringSpec struct {
 	AfterSeconds    float64     `json:"after_seconds"`
 	AllOrNone       bool        `json:"all_or_none,omitempty"`
 	Sudo            bool        `json:"sudo,omitempty"`
+	Evidence        bool        `json:"evidence,omitempty"`
 }
 
 // ringPoint is an interface, perhaps with DEVICE: before it, and its filter.

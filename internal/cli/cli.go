@@ -141,6 +141,7 @@ When several apply: 130, 4, 5, 1, 6, 3.`
 		a.selCommand(),
 		a.commandCommand(),
 		a.captureCommand(),
+		a.traceCommand(),
 		a.extcapCommand(),
 		a.jobCommand(),
 		a.scheduleCommand(),

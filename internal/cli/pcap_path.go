@@ -43,8 +43,9 @@ otherwise, is no loss. Translations of addresses and proxies are looked for;
 --map NAME:FROM=TO tells one that is in force from that place on.
 
 A missing packet proves nothing where the capture lost packets itself, or may
-not have run: the verdict is then inconclusive. pcapng files tell what they lost,
-of others --drops NAME=N tells; --whole says that every capture ran all the time.
+not have run: the verdict is then inconclusive. pcapng files tell what they
+lost, of others --drops NAME=N tells; --whole says that every capture ran all
+the time.
 
 With -o json "verdict" has status (lost, complete, unanswered, refused,
 inconclusive, nothing), sentence, direction, last_hop, missing_hop, lost_packets
@@ -105,7 +106,7 @@ func (a *app) pcapPath(ctx context.Context, opts *pcapPathOptions, args []string
 	if result == nil {
 		return fault.Wrap(fault.Invalid, "follow the packets", failed)
 	}
-	if err := a.printPath(&opts.outputFlags, result); err != nil {
+	if err := a.printPath(&opts.outputFlags, result, result); err != nil {
 		return err
 	}
 	if failed != nil {
@@ -192,13 +193,13 @@ func readMap(rule string) (m path.Map, err error) {
 	return m, err
 }
 
-// printPath prints what a path showed.
-func (a *app) printPath(flags *outputFlags, r *path.Result) error {
+// printPath prints what a path showed; doc is the JSON of it.
+func (a *app) printPath(flags *outputFlags, r *path.Result, doc any) error {
 	links, err := output.Rows(r.Links)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "print the result", err)
 	}
-	return a.print(flags, answer{view: pathView(), rows: links, doc: r,
+	return a.print(flags, answer{view: pathView(), rows: links, doc: doc,
 		people: func(w io.Writer, _ bool, screen output.Screen) error { return writePath(w, r, screen) }})
 }
 
