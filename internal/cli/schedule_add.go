@@ -53,7 +53,7 @@ What changes devices runs only once another user has approved the schedule
 		Example: `  fleetctl schedule add capacity --cron '0 6 * * *' --time-zone Europe/London \
     --deliver reports -- report rotation-file -l platform=endace_osm
   fleetctl schedule add sel --cron '*/15 * * * *' --jitter 2m --missed report \
-    -- sel check --all`,
+    -- sel check --all --new`,
 	}
 	opts.outputFlags.register(cmd)
 	fl := cmd.Flags()
