@@ -1,7 +1,9 @@
 package hotfix_test
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"capfleet/internal/hotfix"
 	"capfleet/internal/jobs"
@@ -163,5 +165,33 @@ func TestNothingIsMissing(t *testing.T) {
 	want(t, by.apply(probe), jobs.Unchanged)
 	if got := by.events(probe); len(got) != 0 {
 		t.Errorf("events %v", got)
+	}
+}
+
+// An installation takes longer than it may, and a person has it typed once more. It
+// is refused, because the first one still runs, and that one is not met by a reload.
+func TestSlowInstallation(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, map[string]string{"install.worst": "1s"}, probe+":install_time=10s")
+	w := r.job(probe, r.spec(hotfix.Apply))
+	want(t, w.run(), jobs.Attention, "showed nothing of it", "put into maintenance mode at")
+	want(t, w.retry(), jobs.Attention, "install once more", "put into maintenance mode at")
+	if got := r.events(probe); got["reload"] != 0 {
+		t.Fatalf("reloaded while an installation runs: %v", got)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !slices.Contains(r.values(probe, "install", "result"), "ok") {
+		<-tick.C
+	}
+	want(t, w.retry(), jobs.Succeeded)
+	installed := 0
+	for _, result := range r.values(probe, "install", "result") {
+		if result != "refused" {
+			installed++
+		}
+	}
+	if got := r.events(probe); installed != 1 || got["reload"] != 1 {
+		t.Errorf("%d installations, events %v", installed, got)
 	}
 }

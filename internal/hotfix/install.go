@@ -212,11 +212,22 @@ func (c *change) observeInstall(ctx context.Context, env operation.Env) (operati
 }
 
 func (c *change) install(ctx context.Context, env operation.Env) error {
+	earlier, err := came(env, stepInstall)
+	if err != nil {
+		return err
+	}
 	s, err := c.configure(ctx, env, stepInstall)
 	if err != nil {
 		return err
 	}
 	out, err := send(ctx, env, stepInstall, s, command(c.mode.Install, c.spec.Names))
+	if fault.Is(err, fault.Refused) && (earlier.Progress == sending || earlier.Progress == unsettled) {
+		// What was typed before may be why: an installation that still runs must not be
+		// met by a reload.
+		return errors.Join(operation.Attention(&fault.Error{Kind: fault.Refused, Act: "install once more", Device: c.dev.Name, Stage: stepInstall, Err: err,
+			Next: "the first one may still be running: it was not reloaded; retry the job once that has ended"}),
+			note(ctx, env, stepInstall, unsettled, out.Text))
+	}
 	if fault.Is(err, fault.Refused) {
 		// The device is brought out of maintenance mode before the task fails.
 		return c.fail(ctx, env, "%s was refused: %s", quote(lineOf(c.mode.Install, c.spec.Names)), quote(lastLine(out.Text)))

@@ -187,6 +187,21 @@ func (r *rig) events(name string) map[string]int {
 	return out
 }
 
+// values gives what one key of a device's events of one kind had.
+func (r *rig) values(name, event, key string) (out []string) {
+	r.t.Helper()
+	entries, err := sim.ReadJournal(r.Sim.Dir())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Device == name && e.Event == event {
+			out = append(out, e.Value(key))
+		}
+	}
+	return out
+}
+
 // spec is a request for the rig's file.
 func (r *rig) spec(action hotfix.Action, change ...func(*hotfix.Spec)) hotfix.Spec {
 	s := hotfix.Spec{Action: action, File: r.sha}
