@@ -64,7 +64,8 @@ func statuses(t *testing.T, f *sim.Fleet, device, volume, until string) []string
 }
 
 func TestBigIPHotfix(t *testing.T) {
-	f := startFleet(t, quick("*:install_time=600ms", "*:image_time=50ms"))
+	t.Parallel()
+	f := startFleet(t, quick("*:install_time=3s", "*:image_time=50ms"))
 	image(t, f, "lon-ltm-02", hotfixISO)
 	eventually(t, "image is listed", func() bool {
 		out, _, _ := tmsh(t, f, "lon-ltm-02", "list sys software hotfix")
@@ -252,7 +253,8 @@ func TestBigIPComesBackWrong(t *testing.T) {
 }
 
 func TestBigIPSettlesAndReboots(t *testing.T) {
-	f := startFleet(t, quick("*:settle_time=300ms", "lon-ltm-02:firmware_reboot=600ms"))
+	t.Parallel()
+	f := startFleet(t, quick("*:settle_time=300ms", "lon-ltm-02:firmware_reboot=3s"))
 	x := openShell(t, login(t, f, "lon-ltm-02"), 200, 1000)
 	x.send("tmsh reboot volume HD1.2\r")
 	x.ended()

@@ -53,7 +53,7 @@ func TestNetmikoHotfix(t *testing.T) {
 
 func TestNetmikoF5Upgrade(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, quick("*:install_time=600ms"))
+	f := startFleet(t, quick("*:install_time=2s"))
 	file := filepath.Join(t.TempDir(), baseISO)
 	if err := os.WriteFile(file, bytes.Repeat([]byte("an image\n"), 10000), 0o600); err != nil {
 		t.Fatal(err)
