@@ -10,12 +10,15 @@
 // beforehand. What else is known then, from the snapshot before the change and from
 // what this operation has sent and stored, is said beside it and never guessed.
 //
-// How a platform installs is a flow: the order of steps. The flow here is that of a
-// maintenance mode that a reload ends (maintenance.go and the files beside it).
-// Everything that is typed, every pattern and every time of it is data of the
-// platform's definition.
+// How a platform installs is a flow: the order of steps. There are two. One is that
+// of a maintenance mode that a reload ends (maintenance.go and the files beside it);
+// what is typed there, every pattern and every time, is data of the platform's
+// definition, because much of it is inferred. The other is that of volumes of which
+// one is booted, on a device by itself or on both members of an HA pair, one after
+// the other (pair.go and those named after it); what is typed there is verified, and
+// the definition has its times and what differs between releases.
 //
-// An act that must not be done twice (install, reload) is journalled by the runner
+// An act that must not be done twice (install, reload, failover) is journalled by the runner
 // before it is sent. Beside that the flow remembers how far each such act came
 // (act.go): whether the line was typed at all, and what the device answered. An act
 // of which nothing is known but that it may have been sent goes to a person; only
