@@ -81,6 +81,9 @@ func (a *app) runDemo(ctx context.Context, opts demoOptions) (err error) {
 	if err := a.tourRollout(ctx, env, f, dir, &seen); err != nil {
 		return err
 	}
+	if err := a.tourCapture(ctx, env, f, dir); err != nil {
+		return err
+	}
 	if err := a.tourSEL(ctx, env, f, seen.off); err != nil {
 		return err
 	}
@@ -91,6 +94,8 @@ func (a *app) runDemo(ctx context.Context, opts demoOptions) (err error) {
 Try next:
   fleetctl demo --keep --dir ./demo    leave it running for a second terminal
   fleetctl hotfix apply --help         windows, approval, waves: a change night
+  fleetctl capture filter --help       filters from questions
+  fleetctl extcap install              devices inside Wireshark
   fleetctl sel dossier --help          what is kept of a probe that died
   fleetctl sim --dir ./fleet           the simulated fleet alone
   fleetctl --help                      everything else`)
