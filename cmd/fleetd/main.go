@@ -181,6 +181,7 @@ func options(s config.Settings, stderr io.Writer) daemon.Options {
 	opts.Upkeep = daemon.Upkeep{BackupDir: s.Backup.Dir, BackupEvery: s.Backup.Interval, BackupKeep: s.Backup.Keep,
 		AuditAge: s.Retention.AuditAge, HistoryAge: s.Retention.HistoryAge, MinFree: s.MinFree}
 	opts.Upkeep.Jobs.Age, opts.Upkeep.Jobs.Jobs, opts.Upkeep.Jobs.Bytes = s.Retention.Age, s.Retention.Jobs, s.Retention.Bytes
+	opts.Upkeep.ArtifactQuota = s.Retention.ArtifactQuota
 	opts.Upkeep.Artifacts.Age, opts.Upkeep.Artifacts.Bytes = s.Retention.ArtifactAge, s.Retention.ArtifactBytes
 	opts.Limits.Global, opts.Limits.PerSite, opts.Limits.PerDevice = s.Limits.Global, s.Limits.PerSite, s.Limits.PerDevice
 	return opts

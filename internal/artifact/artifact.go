@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode"
@@ -54,8 +55,11 @@ type Options struct {
 	// MaxSize bounds one file in bytes; 0 is no bound. A larger one is
 	// fault.TooLarge and nothing of it is kept.
 	MaxSize int64
-	Logger  *slog.Logger     // gets what was left over from a crash
-	Now     func() time.Time // default time.Now
+	// Quota bounds what all files take together, in bytes; 0 is no bound. What would
+	// go beyond it is fault.Storage and nothing of it is kept.
+	Quota  int64
+	Logger *slog.Logger     // gets what was left over from a crash
+	Now    func() time.Time // default time.Now
 }
 
 // Store keeps artifacts in one directory. It is safe for concurrent use by one
@@ -64,6 +68,8 @@ type Store struct {
 	dir     string
 	db      *ledger.DB
 	maxSize int64
+	quota   int64
+	used    atomic.Int64 // bytes of all files, and of those that are being written
 	log     *slog.Logger
 	now     func() time.Time
 	create  func(dir string) (tempFile, error)
@@ -86,7 +92,7 @@ type tempFile interface {
 // Open opens the store in dir, which is created, and finishes or removes what a
 // crash left halfway. The ledger must have been opened with Namespaces.
 func Open(dir string, db *ledger.DB, opts Options) (*Store, error) {
-	s := &Store{dir: dir, db: db, maxSize: opts.MaxSize, log: opts.Logger, now: opts.Now, create: createTemp,
+	s := &Store{dir: dir, db: db, maxSize: opts.MaxSize, quota: opts.Quota, log: opts.Logger, now: opts.Now, create: createTemp,
 		checking: make(chan struct{}, 1), checked: make(map[string]checked)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -102,6 +108,11 @@ func Open(dir string, db *ledger.DB, opts Options) (*Store, error) {
 	if err := s.recover(); err != nil {
 		return nil, err
 	}
+	used, err := s.weigh()
+	if err != nil {
+		return nil, storage("open artifact store "+dir, err)
+	}
+	s.used.Store(used)
 	return s, nil
 }
 
@@ -155,18 +166,22 @@ func (s *Store) bringIn(from, sha string) error {
 		return err
 	}
 	// Over an older copy of the same content: ours was hashed just now.
+	more := sizeOf(from) - sizeOf(to)
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
+	s.used.Add(more)
 	return syncDir(dir)
 }
 
 // takeOut moves a file out of its place and gives its new name.
 func (s *Store) takeOut(sha string) (string, error) {
 	to := filepath.Join(s.tmp(), sha+".out")
+	less := sizeOf(s.object(sha))
 	if err := os.Rename(s.object(sha), to); err != nil {
 		return "", err
 	}
+	s.used.Add(-less)
 	return to, errors.Join(syncDir(s.tmp()), syncDir(filepath.Dir(s.object(sha))))
 }
 

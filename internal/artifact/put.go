@@ -36,7 +36,9 @@ func (s *Store) Put(ctx context.Context, meta Meta, r io.Reader) (Artifact, erro
 		return Artifact{}, storage(act, err)
 	}
 	written := f.Name()
-	a.SHA256, a.Size, err = s.write(ctx, act, f, r)
+	room := &reservation{store: s}
+	defer room.release()
+	a.SHA256, a.Size, err = s.write(ctx, act, f, r, room)
 	if cerr := f.Close(); err == nil && cerr != nil {
 		err = storage(act, cerr)
 	}
@@ -44,11 +46,12 @@ func (s *Store) Put(ctx context.Context, meta Meta, r io.Reader) (Artifact, erro
 		_ = os.Remove(written)
 		return Artifact{}, err
 	}
+	room.release() // its place counts from now on
 	return s.enter(ctx, act, written, a)
 }
 
 // write copies r into f, hashing it, and makes it durable.
-func (s *Store) write(ctx context.Context, act string, f tempFile, r io.Reader) (sha string, size int64, err error) {
+func (s *Store) write(ctx context.Context, act string, f tempFile, r io.Reader, room *reservation) (sha string, size int64, err error) {
 	digest := sha256.New()
 	buf := make([]byte, 256<<10)
 	for {
@@ -60,6 +63,9 @@ func (s *Store) write(ctx context.Context, act string, f tempFile, r io.Reader) 
 		if s.maxSize > 0 && size > s.maxSize {
 			return "", 0, &fault.Error{Kind: fault.TooLarge, Act: act, Stage: "artifact",
 				Err: fmt.Errorf("it is larger than %d bytes", s.maxSize)}
+		}
+		if err := room.grow(act, int64(n)); err != nil {
+			return "", 0, err
 		}
 		digest.Write(buf[:n])
 		if _, err := f.Write(buf[:n]); err != nil {

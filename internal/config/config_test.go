@@ -184,7 +184,7 @@ func TestEverySettingEverywhere(t *testing.T) {
 	t.Parallel()
 	values := map[string]string{"metrics_address": "127.0.0.1:9", "log.level": "debug", "log.format": "json", "limits.global": "7", "limits.per_site": "7", "limits.per_device": "7",
 		"backup.interval": "90m", "backup.keep": "3", "retention.age": "30d", "retention.jobs": "77", "retention.bytes": "5GiB",
-		"retention.artifact_age": "off", "retention.artifact_bytes": "1000", "retention.audit_age": "1d", "retention.history_age": "100d", "min_free": "1GB"}
+		"retention.artifact_age": "off", "retention.artifact_bytes": "1000", "retention.artifact_quota": "2000", "retention.audit_age": "1d", "retention.history_age": "100d", "min_free": "1GB"}
 	base, err := Load(Request{System: system(0, nil)})
 	if err != nil {
 		t.Fatal(err)

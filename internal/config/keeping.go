@@ -23,6 +23,7 @@ type Retention struct {
 	Bytes         int64 // of the finished jobs in the ledger
 	ArtifactAge   time.Duration
 	ArtifactBytes int64
+	ArtifactQuota int64 // nothing more is kept beyond it
 	AuditAge      time.Duration
 	HistoryAge    time.Duration // of the points of rings and file systems; 0 is two years
 }
@@ -32,7 +33,7 @@ func defaultBackup() Backup { return Backup{Interval: 24 * time.Hour, Keep: 7} }
 
 func defaultRetention() Retention {
 	const day = 24 * time.Hour
-	return Retention{Age: 90 * day, Jobs: 10_000, Bytes: 2 << 30, ArtifactAge: 90 * day, ArtifactBytes: 10 << 30, AuditAge: 730 * day, HistoryAge: 732 * day}
+	return Retention{Age: 90 * day, Jobs: 10_000, Bytes: 2 << 30, ArtifactAge: 90 * day, ArtifactBytes: 10 << 30, ArtifactQuota: 100 << 30, AuditAge: 730 * day, HistoryAge: 732 * day}
 }
 
 const defaultMinFree = 256 << 20
@@ -77,6 +78,8 @@ func keeping() []Setting {
 			duration(func(s *Settings) *time.Duration { return &s.Retention.ArtifactAge })},
 		{"retention.artifact_bytes", "retention-artifact-bytes", "FLEETD_RETENTION_ARTIFACT_BYTES", "what artifacts may take before those of removed jobs go, or off", false,
 			size(func(s *Settings) *int64 { return &s.Retention.ArtifactBytes })},
+		{"retention.artifact_quota", "retention-artifact-quota", "FLEETD_RETENTION_ARTIFACT_QUOTA", "what artifacts may take at all; more is refused, or off", false,
+			size(func(s *Settings) *int64 { return &s.Retention.ArtifactQuota })},
 		{"retention.audit_age", "retention-audit-age", "FLEETD_RETENTION_AUDIT_AGE", "how long it is remembered who changed what, or off", false,
 			duration(func(s *Settings) *time.Duration { return &s.Retention.AuditAge })},
 		{"retention.history_age", "retention-history-age", "FLEETD_RETENTION_HISTORY_AGE", "how long the history of storage is kept", false,

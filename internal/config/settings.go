@@ -241,6 +241,7 @@ type layout struct {
 		Bytes         *string `yaml:"bytes"`
 		ArtifactAge   *string `yaml:"artifact_age"`
 		ArtifactBytes *string `yaml:"artifact_bytes"`
+		ArtifactQuota *string `yaml:"artifact_quota"`
 		AuditAge      *string `yaml:"audit_age"`
 		HistoryAge    *string `yaml:"history_age"`
 	} `yaml:"retention"`
@@ -256,7 +257,8 @@ func (l *layout) values() map[string]string {
 		"backup.dir": l.Backup.Dir, "backup.interval": l.Backup.Interval, "backup.keep": l.Backup.Keep,
 		"retention.age": l.Retention.Age, "retention.jobs": l.Retention.Jobs, "retention.bytes": l.Retention.Bytes,
 		"retention.artifact_age": l.Retention.ArtifactAge, "retention.artifact_bytes": l.Retention.ArtifactBytes,
-		"retention.audit_age": l.Retention.AuditAge, "retention.history_age": l.Retention.HistoryAge,
+		"retention.artifact_quota": l.Retention.ArtifactQuota,
+		"retention.audit_age":      l.Retention.AuditAge, "retention.history_age": l.Retention.HistoryAge,
 		"min_free": l.MinFree,
 	} {
 		if v != nil {

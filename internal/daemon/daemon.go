@@ -177,7 +177,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	}
 	d.ledger = db
 	d.done("ledger", db.Close)
-	d.artifacts, err = artifact.Open(filepath.Join(d.opts.StateDir, "artifacts"), db, artifact.Options{Logger: d.log, Now: d.now})
+	d.artifacts, err = artifact.Open(filepath.Join(d.opts.StateDir, "artifacts"), db, artifact.Options{Quota: d.opts.Upkeep.ArtifactQuota, Logger: d.log, Now: d.now})
 	if err != nil {
 		return err
 	}

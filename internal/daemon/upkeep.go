@@ -24,8 +24,10 @@ type Upkeep struct {
 	BackupKeep  int           // the newest so many
 	Jobs        jobs.Retention
 	Artifacts   artifact.Retention
-	AuditAge    time.Duration // 0 keeps all
-	HistoryAge  time.Duration // of the history of storage; 0 is two years
+	// ArtifactQuota is what all artifacts may take; more is refused. 0 is no bound.
+	ArtifactQuota int64
+	AuditAge      time.Duration // 0 keeps all
+	HistoryAge    time.Duration // of the history of storage; 0 is two years
 	// MinFree is how many bytes must be free on the state directory's file system
 	// for new work to be accepted.
 	MinFree int64
