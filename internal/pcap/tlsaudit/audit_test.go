@@ -279,6 +279,33 @@ func TestManyConnections(t *testing.T) {
 	}
 }
 
+// A capture without an end gives its sessions when asked, each once.
+func TestFlush(t *testing.T) {
+	t.Parallel()
+	c := talk()
+	c.Open()
+	c.Say(false, 0, 0, clientHello(4, 0))
+	var all []tlsaudit.Session
+	a := tlsaudit.New(func(s *tlsaudit.Session) { all = append(all, *s) })
+	scan := func(c *pcaptest.Talk) {
+		if _, err := pcap.Scan(t.Context(), bytes.NewReader(c.File()), pcap.ReaderOptions{}, a); err != nil {
+			t.Fatal(err)
+		}
+		a.Flush()
+	}
+	scan(c)
+	if len(all) != 0 {
+		t.Errorf("before the answer: %s", texts(all))
+	}
+	answer := talk()
+	answer.Say(true, 0, len(clientHello(4, 0)), serverHello(4))
+	scan(answer)
+	a.Close()
+	if texts(all) != "tls1.3>tls1.3" {
+		t.Errorf("%s", texts(all))
+	}
+}
+
 func FuzzAudit(f *testing.F) {
 	c := talk()
 	c.Open()
