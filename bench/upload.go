@@ -70,7 +70,7 @@ func benchMemory(ctx context.Context, o options, log io.Writer) (results []resul
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	const size = 10_000_000
+	const size = 4_000_000
 	m, err := newMover(s, size)
 	if err != nil {
 		return nil, err
