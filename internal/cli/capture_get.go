@@ -58,7 +58,7 @@ func (a *app) getCapture(ctx context.Context, f fleet, id string, devices []stri
 	if len(list) == 0 {
 		return &fault.Error{Kind: fault.NotFound, Act: "capture " + id + " has no files", Next: "it may not be collected yet: fleetctl job show " + id}
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fault.Wrap(fault.Storage, "make "+dir, err)
 	}
 	var files []string

@@ -48,7 +48,7 @@ type captureStartOptions struct {
 	untilJob                   string
 	snapLen                    int
 	duration, after, limit     time.Duration
-	allOrNone, sudo, untilLogs bool
+	allOrNone, sudo            bool
 }
 
 const ringKeysHelp = `device, interface, filter, file, sha256, bytes, packets, first_time, last_time,

@@ -70,7 +70,7 @@ func (a *app) installExtcap(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return extcapFolderFault(dir, err)
 	}
 	name, text := extcapScript(self, server)

@@ -101,6 +101,11 @@ type traceRow struct {
 	From      time.Time       `json:"running_from"`
 	To        time.Time       `json:"running_to"`
 	Offset    *float64        `json:"clock_offset_seconds"`
+	Within    *float64        `json:"clock_offset_within_seconds"`
+	Packets   uint64          `json:"packets"`
+	First     *time.Time      `json:"first_time"`
+	Captured  *uint64         `json:"captured_packets"`
+	EndedBy   string          `json:"ended_by"`
 	Counters  json.RawMessage `json:"interface_counters,omitempty"`
 	Evidence  string          `json:"evidence,omitempty"`
 }
@@ -272,7 +277,7 @@ func (a *app) concludeTrace(ctx context.Context, f fleet, opts *traceOptions, ho
 		}
 		defer func() { _ = os.RemoveAll(tmp) }()
 		dir = tmp
-	} else if err := os.MkdirAll(dir, 0o755); err != nil {
+	} else if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fault.Wrap(fault.Storage, "make "+dir, err)
 	}
 	rows := map[string]traceRow{}
@@ -335,7 +340,9 @@ func (a *app) traceFile(ctx context.Context, f fleet, row traceRow, name string)
 	return file, fault.Wrap(fault.Storage, "read "+name, err)
 }
 
-// place gives a hop with its capture. When it ran is told in its own clock.
+// place gives a hop with its capture. When it ran is told in its own clock, as far as
+// that is sure: what is told of the clock has an error, and a ring that came round has
+// no more than its newest packets.
 func (r *traceRow) place(h hop, file io.Reader) path.Hop {
 	p := path.Hop{Name: h.name, Maps: h.maps, Captures: []path.Capture{{Name: r.File, Reader: file}}, DropsUnknown: r.Dropped == nil}
 	for _, n := range []*uint64{r.Dropped, r.Lost} {
@@ -343,10 +350,23 @@ func (r *traceRow) place(h hop, file io.Reader) path.Hop {
 			p.Drops += *n
 		}
 	}
-	if r.Offset != nil {
-		offset := time.Duration(*r.Offset * float64(time.Second))
-		began, ended := r.From.Add(offset), r.To.Add(offset)
-		p.Began, p.Ended = &began, &ended
+	if r.Offset == nil || r.Within == nil {
+		return p
 	}
+	offset, within := time.Duration(*r.Offset*float64(time.Second)), time.Duration(*r.Within*float64(time.Second))
+	p.Clock, p.ClockWithin = &offset, within
+	if r.EndedBy != "" {
+		return p // earlier than all others, nobody saw when
+	}
+	began, ended := r.From.Add(offset+within), r.To.Add(offset-within)
+	switch {
+	case r.Captured != nil && *r.Captured == r.Packets:
+		p.Began = &began
+	case r.Captured != nil && r.First != nil && r.First.After(began):
+		p.Began = r.First
+	case r.Captured != nil:
+		p.Began = &began
+	}
+	p.Ended = &ended
 	return p
 }

@@ -32,7 +32,7 @@ func (c *Client) Artifact(ctx context.Context, sha string) (io.ReadCloser, error
 // ArtifactFrom opens an artifact's content from an offset on, to go on with what
 // was cut. Nothing is compared with the digest: the caller has the beginning.
 func (c *Client) ArtifactFrom(ctx context.Context, sha string, offset int64) (io.ReadCloser, error) {
-	resp, err := c.do(ctx, http.MethodGet, path(url.Values{"offset": {strconv.FormatInt(offset, 10)}}, "artifacts", sha), nil, nil)
+	resp, err := c.do(ctx, http.MethodGet, path(url.Values{"offset": {strconv.FormatInt(offset, 10)}}, "artifacts", sha), nil, nil) //nolint:bodyclose // the reader that is given out closes it
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 // Reading ends with io.EOF when the capture does. Closing it, or the end of ctx,
 // ends the capture.
 func (c *Client) Stream(ctx context.Context, id string) (io.ReadCloser, error) {
-	resp, err := c.do(ctx, http.MethodGet, path(nil, "jobs", id, "stream"), nil, nil)
+	resp, err := c.do(ctx, http.MethodGet, path(nil, "jobs", id, "stream"), nil, nil) //nolint:bodyclose // the reader that is given out closes it
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func find(f *layers.Frame, wire uint32) (*Trailer, bool) {
 	if !f.Ethernet || int(wire) > len(f.Data) || layers.IsF5FileInfo(f.Data) {
 		return nil, false
 	}
-	from := 0
+	var from int
 	switch {
 	case f.Version != 0 && f.Oddity&layers.BadIPLength == 0:
 		from = f.End

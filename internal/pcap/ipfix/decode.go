@@ -281,7 +281,7 @@ func (m *message) records(t *template, id uint16, b []byte, from origin) error {
 		var err error
 		if r.Scope, r.Fields, b, err = m.record(t, b, 0); err != nil {
 			m.malformed = true
-			return nil
+			return nil //nolint:nilerr // the message is counted, and the next one read
 		}
 		m.d.summary.Records++
 		if err := m.d.give(r); err != nil {

@@ -127,13 +127,19 @@ func filled(n int) []int32 {
 }
 
 // settle takes two packets for one, if they are and the later is not too early.
-func (s *stream) settle(p *pair, near, far int32) bool {
+func (s *stream) settle(p *pair, near, far int32) {
 	a, b := p.nearPacket(s, near), p.farPacket(s, far)
 	if !s.same(a, b) || p.clock.known && p.clock.delay(a.at, b.at, s.away) < -early {
-		return false
+		return
 	}
 	s.toFar[near], s.toNear[far] = far, near
-	return true
+}
+
+func (p *pair) packet(s *stream, i int32, far bool) *packet {
+	if far {
+		return p.farPacket(s, i)
+	}
+	return p.nearPacket(s, i)
 }
 
 func (p *pair) nearPacket(s *stream, i int32) *packet { return &p.near.packets[s.near.packets[i]] }
@@ -223,11 +229,9 @@ func (s *stream) coverBy(p *pair, to []int32, some, others []int32, some2far boo
 }
 
 func (s *stream) spanOf(p *pair, i int32, far bool) span {
-	k, delta := (*packet)(nil), uint32(0)
+	k, delta := p.packet(s, i, far), uint32(0)
 	if far {
-		k, delta = p.farPacket(s, i), s.seqDelta
-	} else {
-		k = p.nearPacket(s, i)
+		delta = s.seqDelta
 	}
 	from := k.seq - delta
 	if k.flags&layers.SYN != 0 {

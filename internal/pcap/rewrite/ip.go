@@ -58,7 +58,7 @@ func ipEnd(b []byte, version uint8) (int, bool) {
 // transport changes ports and quoted packets and the checksum over c; whole says
 // that c is all that the checksum covers, if it was captured.
 func (w *Rewriter) transport(f *layers.Frame, c cover, whole, quoted bool, changed *bool) {
-	field := 0
+	var field int
 	switch f.Protocol {
 	case layers.ProtoTCP, layers.ProtoUDP:
 		*changed = w.ports(c.from) || *changed
