@@ -42,13 +42,13 @@ type ringPoint struct {
 }
 
 type captureStartOptions struct {
-	on                         []string
-	ring, minFree, dir         string
-	log, untilLog, untilSEL    string
-	untilJob                   string
-	snapLen                    int
-	duration, after, limit     time.Duration
-	allOrNone, sudo            bool
+	on                      []string
+	ring, minFree, dir      string
+	log, untilLog, untilSEL string
+	untilJob                string
+	snapLen                 int
+	duration, after, limit  time.Duration
+	allOrNone, sudo         bool
 }
 
 const ringKeysHelp = `device, interface, filter, file, sha256, bytes, packets, first_time, last_time,
