@@ -346,7 +346,7 @@ func TestFailingSource(t *testing.T) {
 // zeros packs to almost nothing, and as pcap it is packets without bytes.
 func TestZipBomb(t *testing.T) {
 	t.Parallel()
-	bomb := pcaptest.Gzip(append(pcaptest.Classic{Link: 1}.Header(), make([]byte, 256<<20)...))
+	bomb := pcaptest.Gzip(append(pcaptest.Classic{Link: 1}.Header(), make([]byte, 96<<20)...))
 	r, err := pcap.NewReader(bytes.NewReader(bomb), pcap.ReaderOptions{MaxExpansion: 100})
 	var p pcap.Packet
 	for err == nil {

@@ -6,6 +6,9 @@ import "io"
 // the packets out of the cache.
 const windowSize = 256 << 10
 
+// firstWindow is how much is read first: all there is of small captures.
+const firstWindow = 16 << 10
+
 // maxEmptyReads bounds reads of a source that gives neither bytes nor an error.
 const maxEmptyReads = 100
 
@@ -31,9 +34,12 @@ func (w *window) peek(n int) ([]byte, error) {
 
 func (w *window) fill(n int) ([]byte, error) {
 	if len(w.buf)-w.r < n {
-		buf := w.buf
-		if len(buf) < n {
-			buf = make([]byte, max(windowSize, n))
+		buf, size := w.buf, windowSize
+		if buf == nil {
+			size = firstWindow
+		}
+		if size = max(size, n); len(buf) < size {
+			buf = make([]byte, size)
 		}
 		w.w = copy(buf, w.buf[w.r:w.w])
 		w.r, w.buf = 0, buf
