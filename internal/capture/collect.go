@@ -55,10 +55,11 @@ type RingRow struct {
 	StoppedBy string `json:"stopped_by"`
 	EndedBy   string `json:"ended_by,omitempty"`
 	// Evidence is the digest of what was beside the capture, where that was asked for;
-	// ClockOffset how far the device's clock is ahead of fleetd's, and Interfaces what
-	// the interface did not take or send meanwhile.
+	// ClockOffset how far the device's clock is ahead of fleetd's, which may be wrong by
+	// ClockWithin, and Interfaces what the interface did not take or send meanwhile.
 	Evidence    string    `json:"evidence,omitempty"`
 	ClockOffset *float64  `json:"clock_offset_seconds,omitempty"`
+	ClockWithin *float64  `json:"clock_offset_within_seconds,omitempty"`
 	Interfaces  *Counters `json:"interface_counters,omitempty"`
 	// Manifest is the SHA-256 of the device's manifest.
 	Manifest string `json:"manifest"`

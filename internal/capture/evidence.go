@@ -16,6 +16,7 @@ import (
 type evidence struct {
 	// Offset is in seconds; Known says whether the device told.
 	Offset float64             `json:"offset"`
+	Within float64             `json:"within"` // seconds that it may be wrong by
 	Known  bool                `json:"known"`
 	Before map[string]Counters `json:"before"`
 }
@@ -62,9 +63,10 @@ func (r *ring) lookBefore(ctx context.Context, conn device.Conn, env operation.E
 		return err
 	}
 	answered := env.Now()
-	if told, perr := strconv.ParseFloat(strings.TrimSpace(string(res.Stdout)), 64); perr == nil && res.Status == 0 {
-		middle := asked.Add(answered.Sub(asked) / 2)
-		e.Offset, e.Known = told-float64(middle.UnixNano())/float64(time.Second), true
+	if told, within, ok := clock(string(res.Stdout)); ok && res.Status == 0 {
+		half := answered.Sub(asked) / 2
+		e.Offset, e.Known = told.Sub(asked.Add(half)).Seconds(), true
+		e.Within = (half + within).Seconds()
 	}
 	for _, p := range r.spec.points(r.dev.Name) {
 		if c, ok, err := counters(ctx, conn, linkOf(p.Interface)); err != nil {
@@ -75,6 +77,21 @@ func (r *ring) lookBefore(ctx context.Context, conn device.Conn, env operation.E
 	}
 	r.early = e
 	return nil
+}
+
+// clock reads what "date +%s.%N" printed. A date that knows no %N prints something
+// else for it, and tells seconds alone; within is what it may be wrong by.
+func clock(said string) (told time.Time, within time.Duration, ok bool) {
+	whole, fraction, _ := strings.Cut(strings.TrimSpace(said), ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || sec < 0 {
+		return told, 0, false
+	}
+	if nanos, err := strconv.ParseUint(fraction, 10, 32); err == nil && len(fraction) == 9 {
+		return time.Unix(sec, int64(nanos)), 0, true //nolint:gosec // nine digits
+	}
+	const half = 500 * time.Millisecond
+	return time.Unix(sec, int64(half)), half, true
 }
 
 // counters reads what the kernel counts of an interface; false where it does not say.
@@ -150,7 +167,7 @@ func (r *ring) besides(ctx context.Context, env operation.Env) error {
 				row.Interfaces = &diff
 			}
 			if e.Known {
-				row.ClockOffset = &e.Offset
+				row.ClockOffset, row.ClockWithin = &e.Offset, &e.Within
 			}
 		}
 	}

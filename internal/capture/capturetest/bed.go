@@ -159,36 +159,56 @@ func (b *Bed) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", b.Name}, args...)...)
 }
 
-// Listen opens a TCP port inside; 0 chooses one.
-func (b *Bed) Listen(tb testing.TB, port uint16) net.Listener {
+// Wire connects the bed with another one by a link of their own: an interface with an
+// address in each.
+func (b *Bed) Wire(tb testing.TB, name string, addr netip.Prefix, other *Bed, otherName string, otherAddr netip.Prefix) {
 	tb.Helper()
-	type result struct {
-		l   net.Listener
-		err error
+	b.run(tb, "-n", b.Name, "link", "add", name, "type", "veth", "peer", "name", otherName, "netns", other.Name)
+	for _, end := range []struct {
+		bed  *Bed
+		name string
+		addr netip.Prefix
+	}{{b, name, addr}, {other, otherName, otherAddr}} {
+		b.run(tb, "-n", end.bed.Name, "addr", "add", end.addr.String(), "dev", end.name)
+		b.run(tb, "-n", end.bed.Name, "link", "set", end.name, "up")
 	}
-	done := make(chan result)
+}
+
+// Inside calls a function whose sockets are then inside. It must not start goroutines
+// that open some.
+func (b *Bed) Inside(do func() error) error {
+	done := make(chan error)
 	go func() {
 		// The thread is left in the namespace and ends with this goroutine.
 		runtime.LockOSThread()
-		var r result
-		defer func() { done <- r }()
-		fd, err := unix.Open(b.path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			r.err = err
-			return
-		}
-		defer func() { _ = unix.Close(fd) }()
-		if r.err = unix.Setns(fd, unix.CLONE_NEWNET); r.err != nil {
-			return
-		}
-		r.l, r.err = (&net.ListenConfig{}).Listen(tb.Context(), "tcp", netip.AddrPortFrom(b.Inner, port).String())
+		done <- func() error {
+			fd, err := unix.Open(b.path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = unix.Close(fd) }()
+			if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			return do()
+		}()
 	}()
-	r := <-done
-	if r.err != nil {
-		tb.Fatal(r.err)
+	return <-done
+}
+
+// Listen opens a TCP port inside; 0 chooses one.
+func (b *Bed) Listen(tb testing.TB, port uint16) net.Listener {
+	tb.Helper()
+	var l net.Listener
+	err := b.Inside(func() (err error) {
+		l, err = (&net.ListenConfig{}).Listen(tb.Context(), "tcp", netip.AddrPortFrom(b.Inner, port).String())
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = r.l.Close() })
-	return r.l
+	tb.Cleanup(func() { _ = l.Close() })
+	return l
 }
 
 // Send sends n UDP packets of size bytes from outside to a port inside, pause

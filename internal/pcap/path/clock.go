@@ -12,8 +12,8 @@ import (
 type clock struct {
 	known  bool // from both directions
 	oneWay bool // from one: as if the way took no time
-	// slack is what the offset may be wrong by where no packet tells it: the captures are
-	// taken to have begun together, or the clocks to agree.
+	// slack is what the offset may be wrong by where no packet tells it: somebody else
+	// does, or the captures are taken to have begun together, or the clocks to agree.
 	slack  int64
 	offset int64
 	// usualAway and usualBack are the middle delays of each direction.
@@ -108,11 +108,20 @@ func (p *pair) goesAway(s *stream, clientSide map[[16]byte]int) bool {
 	if other.flags&layers.SYN != 0 {
 		return other.flags&layers.ACK != 0
 	}
+	// A capture may begin between a question and its answer: ports that systems give out
+	// for a while tell more than what comes first.
+	if s, d := f.tuple.srcPort >= ephemeral, f.tuple.dstPort >= ephemeral; s != d {
+		return s
+	}
 	if first.at != other.at {
 		return first.at < other.at
 	}
 	return f.tuple.srcPort >= f.tuple.dstPort // the server's is the known, low one
 }
+
+// ephemeral is where the ports begin that Linux gives to clients; other systems begin
+// above it.
+const ephemeral = 32768
 
 // estimate gives the clock that the samples say.
 func (p *pair) estimate(samples map[*stream][]sample) {
@@ -141,6 +150,9 @@ func (p *pair) estimate(samples map[*stream][]sample) {
 	}
 	switch {
 	case c.known || c.oneWay:
+	case p.near.Clock != nil && p.far.Clock != nil:
+		c.slack = int64(p.near.ClockWithin + p.far.ClockWithin)
+		c.offset = int64(*p.far.Clock - *p.near.Clock)
 	case p.near.Began != nil && p.far.Began != nil:
 		c.slack = int64(500 * time.Millisecond)
 		c.offset = p.far.Began.UnixNano() - p.near.Began.UnixNano()

@@ -41,6 +41,11 @@ type Hop struct {
 	// Began and Ended are when the capture ran by this place's clock, where that is
 	// known. Otherwise it is known to have run from its first packet to its last.
 	Began, Ended *time.Time
+	// Clock is how far this place's clock is ahead of one that all are compared with,
+	// where that is known, and ClockWithin how much that may be wrong. It stands in
+	// between places that have no packet in common.
+	Clock       *time.Duration
+	ClockWithin time.Duration
 }
 
 // Capture is one file of a hop.

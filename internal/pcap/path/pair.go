@@ -142,18 +142,47 @@ func (p *pair) discover(farOf, nearOf []int32) {
 				tally[j] += weight
 			}
 		})
-		best, lead := unmatched, 0
-		for j, n := range tally {
-			if n > lead {
-				best, lead = j, n
-			} else if n == lead {
-				best = unmatched // not one, but several
-			}
-		}
+		best := p.favourite(&p.near.flows[i], tally)
 		if best >= 0 && nearOf[best] < 0 {
 			p.join(int32(i), best, farOf, nearOf) //nolint:gosec // bounded by maxPackets
 		}
 	}
+}
+
+// favourite gives the flow that has most in common with one, unmatched where several
+// have. An answer may repeat the question, and hosts may ask the same: among flows
+// that carry about as much of it, the ends that a translation left alone decide.
+func (p *pair) favourite(f *flow, tally map[int32]int) int32 {
+	most := 0
+	for _, n := range tally {
+		most = max(most, n)
+	}
+	best, lead := unmatched, 0
+	for j, n := range tally {
+		if n*2 < most {
+			continue
+		}
+		score := f.tuple.alike(p.far.flows[j].tuple)*votes*8 + n
+		if score > lead {
+			best, lead = j, score
+		} else if score == lead {
+			best = unmatched // not one, but several
+		}
+	}
+	return best
+}
+
+// alike is how much of two tuples is the same; addresses tell more than ports.
+func (t tuple) alike(o tuple) (n int) {
+	for _, same := range []struct {
+		yes    bool
+		weight int
+	}{{t.src == o.src, 2}, {t.dst == o.dst, 2}, {t.srcPort == o.srcPort, 1}, {t.dstPort == o.dstPort, 1}} {
+		if same.yes {
+			n += same.weight
+		}
+	}
+	return n
 }
 
 // join pairs two flows and their other directions.

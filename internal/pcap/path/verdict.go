@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"capfleet/internal/pcap/layers"
 )
@@ -62,7 +63,7 @@ func (v *Verdict) lost(l *Link) {
 // than its captures can explain; and the first that lost anything at all.
 func (a *analysis) firstLoss() (sure, doubtful *Link) {
 	for _, l := range a.travel() {
-		if l.Lost+l.Outside == 0 {
+		if l.Lost == 0 && (l.Outside == 0 || a.beside(l)) {
 			continue
 		}
 		if l.Lost > a.drops(l.To) && sure == nil {
@@ -72,6 +73,19 @@ func (a *analysis) firstLoss() (sure, doubtful *Link) {
 		}
 	}
 	return sure, doubtful
+}
+
+// beside reports whether what fell outside the time of a capture is no more than what
+// traffic that goes on has before and after it: it is told when it ran, and all that
+// was to come then came. Where the time is taken from the packets themselves, it may
+// have ended with the loss.
+func (a *analysis) beside(l *Link) bool {
+	for _, p := range a.places {
+		if p.Name == l.To {
+			return p.Began != nil && p.Ended != nil && l.Seen > 0
+		}
+	}
+	return false
 }
 
 // travel gives the links in the order in which a question and its answer pass them.
@@ -119,6 +133,9 @@ func (a *analysis) unanswered(v *Verdict) bool {
 		if s.far == nil || !s.away {
 			continue
 		}
+		if last.endedBefore(last.packets[s.far.packets[0]].at) {
+			continue // the answer may still have been to come
+		}
 		asked++
 		back, ok := last.byTuple[s.far.tuple.reverse()]
 		if !ok || len(last.flows[back].packets) == 0 {
@@ -141,6 +158,13 @@ func (a *analysis) unanswered(v *Verdict) bool {
 		return true
 	}
 	return false
+}
+
+// endedBefore reports whether a place is told to have ended before an answer to
+// something at a time can be missed.
+func (p *place) endedBefore(at int64) bool {
+	const patience = int64(time.Second)
+	return p.Ended != nil && at > p.Ended.UnixNano()-patience
 }
 
 // more adds what else one should know.
