@@ -112,6 +112,7 @@ var allowed = map[string][]string{
 // anything, and no shipped package may import them.
 var support = []string{
 	"internal/childtest",
+	"internal/leaktest",
 	"internal/bmc/bmctest",
 	"internal/capture/capturetest",
 	"internal/device/sshconn/sshdtest",

@@ -15,14 +15,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/api"
 	"capfleet/internal/api/client"
 	"capfleet/internal/fault"
+	"capfleet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // fake is a Service that keeps what it was asked and answers from its fields.
 type fake struct {

@@ -10,14 +10,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"capfleet/internal/audit"
 	"capfleet/internal/fault"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/ledger"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func open(t *testing.T) *ledger.DB {
 	t.Helper()

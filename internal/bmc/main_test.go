@@ -3,7 +3,7 @@ package bmc_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"capfleet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }

@@ -24,14 +24,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/api/client"
 	"capfleet/internal/capture/capturetest"
 	"capfleet/internal/childtest"
 	"capfleet/internal/cli"
 	"capfleet/internal/daemon"
 	"capfleet/internal/device/sshconn/sshdtest"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/pcap"
 )
 
@@ -69,7 +68,7 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	childtest.Main(parts())
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 func options(dir string) daemon.Options {

@@ -17,21 +17,20 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/api"
 	"capfleet/internal/api/client"
 	"capfleet/internal/childtest"
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/operation"
 	"capfleet/internal/sim"
 )
 
 func TestMain(m *testing.M) {
 	childtest.Main(map[string]func(arg string) error{"week": liveTheWeek})
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // place is a folder for a daemon. Its name is short because a socket's path may

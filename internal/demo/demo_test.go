@@ -6,15 +6,14 @@ import (
 	"path/filepath"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/api"
 	"capfleet/internal/api/client"
 	"capfleet/internal/demo"
 	"capfleet/internal/fault"
+	"capfleet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // dir is a directory with a name short enough for Unix sockets.
 func dir(t *testing.T) string {

@@ -9,14 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/secret"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 var now = time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)
 

@@ -18,8 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/artifact"
 	"capfleet/internal/device"
 	"capfleet/internal/device/drivertest"
@@ -29,19 +27,15 @@ import (
 	"capfleet/internal/fault"
 	"capfleet/internal/hotfix"
 	"capfleet/internal/jobs"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/ledger"
 	"capfleet/internal/operation"
 	"capfleet/internal/runner"
 	"capfleet/internal/sim"
 )
 
-// Devices reboot in these tests. A channel that is opened in the instant in which
-// the connection ends leaves its opener waiting inside x/crypto/ssh, which drops its
-// channels once; sshconn does not wait for it, and nor can a test.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("golang.org/x/crypto/ssh.(*mux).openChannel"),
-		goleak.IgnoreAnyFunction("capfleet/internal/device/sshconn.await.func1"))
+	leaktest.Main(m)
 }
 
 const (

@@ -3,9 +3,8 @@ package jobs_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/childtest"
+	"capfleet/internal/leaktest"
 )
 
 func TestMain(m *testing.M) {
@@ -15,5 +14,5 @@ func TestMain(m *testing.M) {
 		"story": tellStory,
 		"night": tellNight,
 	})
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }

@@ -3,9 +3,8 @@ package ledger_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/childtest"
+	"capfleet/internal/leaktest"
 )
 
 func TestMain(m *testing.M) {
@@ -14,5 +13,5 @@ func TestMain(m *testing.M) {
 		"full":    writeUntilFull,
 		"compact": compactUntilKilled,
 	})
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }

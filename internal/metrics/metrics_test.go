@@ -13,15 +13,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-	"go.uber.org/goleak"
 
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/ledger"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 var testTime = time.Date(2024, 5, 1, 10, 11, 12, 0, time.UTC)
 

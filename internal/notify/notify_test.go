@@ -28,15 +28,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/config"
 	"capfleet/internal/fault"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/ledger"
 	"capfleet/internal/secret"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // bench is a Notifier over a ledger of its own.
 type bench struct {

@@ -9,16 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/artifact"
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/operation"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // network is devices, a dialer and a driver for them. It counts what is opened
 // and closed, and cuts connections when told to.

@@ -15,17 +15,17 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 
 	"capfleet/internal/device"
 	"capfleet/internal/device/linux"
 	"capfleet/internal/device/sshconn"
 	"capfleet/internal/device/sshconn/sshdtest"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/transfer"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // content is a file's worth of bytes that do not repeat.
 func content(tb testing.TB, size int64) string {

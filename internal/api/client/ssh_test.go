@@ -16,10 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/device/sshconn/sshdtest"
 	"capfleet/internal/fault"
+	"capfleet/internal/leaktest"
 )
 
 // The test binary plays two other programs.
@@ -48,7 +47,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // far is a fleetd on a host that real OpenSSH leads to.

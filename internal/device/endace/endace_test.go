@@ -6,16 +6,16 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"capfleet/internal/device"
 	"capfleet/internal/device/drivertest"
 	"capfleet/internal/device/endace"
 	"capfleet/internal/fault"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/sim"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const probe = "lon-probe-01"
 

@@ -4,15 +4,14 @@ import (
 	"regexp"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/device"
 	"capfleet/internal/device/drivertest"
 	"capfleet/internal/device/linux"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/sim"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestContract(t *testing.T) {
 	t.Parallel()

@@ -19,16 +19,16 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/secret"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // server is an SSH server that behaves as badly as a test wants. It speaks the
 // protocol through x/crypto, so that what goes wrong is what was asked for.

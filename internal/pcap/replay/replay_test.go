@@ -13,14 +13,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
+	"capfleet/internal/leaktest"
 	"capfleet/internal/pcap"
 	"capfleet/internal/pcap/pcaptest"
 	"capfleet/internal/pcap/replay"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // capture gives datagrams at the given seconds, with a TCP segment between them.
 func capture(t *testing.T, seconds ...float64) *pcap.Reader {

@@ -13,16 +13,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"capfleet/internal/device"
 	"capfleet/internal/device/bigip"
 	"capfleet/internal/device/endace"
 	"capfleet/internal/device/sshconn/shell"
+	"capfleet/internal/leaktest"
 	"capfleet/internal/secret"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // box is a device's end of a terminal session, for scripts.
 type box struct {
