@@ -1,6 +1,6 @@
 // Package stream joins a step of a job that makes bytes as it goes with the one
 // client that reads them, through this process's memory and without keeping any:
-// a reader that does not read holds the writer up.
+// a reader that does not read soon holds the writer up.
 //
 // Nobody is authoritative for long. A stream exists from the moment one side asks
 // for it by name until either side closes it; the name is free again then. What a
@@ -36,8 +36,7 @@ type slot struct {
 	left           bool          // the reader went before the writer came
 	met            chan struct{} // closed once the reader is there
 	gone           chan struct{} // closed once the reader has closed
-	r              *io.PipeReader
-	w              *io.PipeWriter
+	pipe           *pipe
 }
 
 func (h *Hub) take(name string, side func(*slot) *bool) (*slot, error) {
@@ -51,8 +50,7 @@ func (h *Hub) take(name string, side func(*slot) *bool) (*slot, error) {
 		s = nil // another try, for another writer
 	}
 	if s == nil {
-		s = &slot{met: make(chan struct{}), gone: make(chan struct{})}
-		s.r, s.w = io.Pipe()
+		s = &slot{met: make(chan struct{}), gone: make(chan struct{}), pipe: newPipe()}
 		h.slots[name] = s
 	}
 	if *side(s) {
@@ -102,19 +100,22 @@ func (h *Hub) Read(name string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	close(s.met)
-	return &Reader{PipeReader: s.r, end: sync.OnceFunc(func() {
+	return &Reader{pipe: s.pipe, end: sync.OnceFunc(func() {
 		close(s.gone)
 		h.leave(name, s)
-		_ = s.r.CloseWithError(ErrGone)
+		s.pipe.leave()
 	})}, nil
 }
 
-// Reader is the reading side. Close may be called at any time, also while a Read
-// waits, and more than once.
+// Reader is the reading side, for one goroutine at a time. Close may be called at
+// any time, also while a Read waits, and more than once.
 type Reader struct {
-	*io.PipeReader
-	end func()
+	pipe *pipe
+	end  func()
 }
+
+// Read implements io.Reader.
+func (r *Reader) Read(b []byte) (int, error) { return r.pipe.read(b) }
 
 // Close ends the stream for both sides.
 func (r *Reader) Close() error {
@@ -132,24 +133,24 @@ func (h *Hub) Write(ctx context.Context, name string) (*Writer, error) {
 	}
 	select {
 	case <-s.met:
-		return &Writer{w: s.w, gone: s.gone, end: sync.OnceFunc(func() { h.drop(name, s) })}, nil
+		return &Writer{pipe: s.pipe, gone: s.gone, end: sync.OnceFunc(func() { h.drop(name, s) })}, nil
 	case <-ctx.Done():
 		h.drop(name, s)
-		_ = s.w.Close()
+		s.pipe.end()
 		return nil, ctx.Err()
 	}
 }
 
-// Writer is the writing side. Write is for one goroutine at a time and waits for
-// the reader; after the reader's Close it gives ErrGone.
+// Writer is the writing side. Write is for one goroutine at a time and waits for a
+// reader that is 1 MiB behind; after the reader's Close it gives ErrGone.
 type Writer struct {
-	w    *io.PipeWriter
+	pipe *pipe
 	gone <-chan struct{}
 	end  func()
 }
 
 // Write implements io.Writer.
-func (w *Writer) Write(p []byte) (int, error) { return w.w.Write(p) }
+func (w *Writer) Write(p []byte) (int, error) { return w.pipe.write(p) }
 
 // Gone is closed once the reader has closed its side.
 func (w *Writer) Gone() <-chan struct{} { return w.gone }
@@ -158,5 +159,6 @@ func (w *Writer) Gone() <-chan struct{} { return w.gone }
 // be called at any time and more than once.
 func (w *Writer) Close() error {
 	w.end()
-	return w.w.Close()
+	w.pipe.end()
+	return nil
 }

@@ -1,18 +1,20 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"strconv"
 	"testing"
 
-	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"capfleet/internal/fault"
+	"capfleet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestReaderAndWriterMeet(t *testing.T) {
 	t.Parallel()
@@ -73,7 +75,7 @@ func TestReaderGoes(t *testing.T) {
 	}
 	blocked := make(chan error, 1)
 	go func() {
-		_, err := w.Write([]byte("nobody reads this"))
+		_, err := w.Write(make([]byte, 2*maxPending)) // nobody reads this
 		blocked <- err
 	}()
 	_ = r.Close()
@@ -129,4 +131,39 @@ func TestReaderGoesFirst(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	_ = w.Close()
+}
+
+// Whatever the pieces on both sides, what comes out is what went in.
+func TestBytesComeInOrder(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		var h Hub
+		r, err := h.Read("a")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		w, err := h.Write(t.Context(), "a")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		in := rapid.IntRange(4<<10, 2*maxPending).Draw(rt, "in")
+		out := rapid.IntRange(4<<10, 2*maxPending).Draw(rt, "out")
+		want := make([]byte, 2*maxPending+maxPending/2)
+		for i := range want {
+			want[i] = byte(i*7 + i>>9)
+		}
+		wrote := make(chan error, 1)
+		go func() {
+			var err error
+			for rest := want; len(rest) > 0 && err == nil; rest = rest[min(in, len(rest)):] {
+				_, err = w.Write(rest[:min(in, len(rest))])
+			}
+			wrote <- errors.Join(err, w.Close())
+		}()
+		var got bytes.Buffer
+		_, err = io.CopyBuffer(struct{ io.Writer }{&got}, struct{ io.Reader }{r}, make([]byte, out))
+		if err = errors.Join(err, <-wrote, r.Close()); err != nil || !bytes.Equal(got.Bytes(), want) {
+			rt.Fatalf("%d bytes of %d, %v", got.Len(), len(want), err)
+		}
+	})
 }
