@@ -61,8 +61,9 @@ fuzz: ## every fuzz target for FUZZTIME each (default 60s)
 chaos: ## kill the real fleetd KILLS times (default 200), half of them at crash points, once at each commit, 1,000 readers of captures, and through a week of schedules
 	FLEETD_CHAOS_KILLS=$(KILLS) FLEETD_CHAOS_FAILPOINTS=1 $(GO) test -tags failpoint -count 1 -timeout 30m -run 'TestChaos$$' -v ./cmd/fleetd
 	$(GO) test -tags failpoint -count 1 -run 'KilledAtEachCommit$$' -v ./internal/jobs
-	FLEETD_CHAOS_ROLLOUT_KILLS=500 FLEETD_CHAOS_ROLLOUT_DEVICES=200 $(GO) test -count 1 -timeout 90m -run 'TestRolloutChaos$$' -v ./cmd/fleetd
+	CAPFLEET_ENGINE_KILLS=100 $(GO) test -count 1 -timeout 30m -run 'TestKill$$' -v ./internal/jobs
 	CAPFLEET_READER_KILLS=1000 $(GO) test -count 1 -timeout 30m -run 'TestReadersKilledAtRandomMoments$$' -v ./internal/capture
+	FLEETD_CHAOS_ROLLOUT_KILLS=500 FLEETD_CHAOS_ROLLOUT_DEVICES=200 $(GO) test -count 1 -timeout 90m -run 'TestRolloutChaos$$' -v ./cmd/fleetd
 	FLEETD_WEEK_DAYS=7 $(GO) test -count 1 -timeout 30m -run 'TestWeek$$' -v ./internal/daemon
 
 .PHONY: clean

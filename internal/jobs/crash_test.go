@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -106,14 +107,28 @@ func runUntilKilled(dir string) error {
 	return errors.Join(<-failed, db.Close())
 }
 
+// fewKills is how often TestKill kills when nobody asks for more.
+const fewKills = 5
+
 // TestKill kills a process that runs jobs at random moments. What it told is
 // true, every job that it took ends, each device has its rows once, and what must
 // not be done twice was done once.
+//
+// CAPFLEET_ENGINE_KILLS says how often; few kills are enough to see that something
+// is broken, many to believe that nothing is.
 func TestKill(t *testing.T) {
+	kills := fewKills
+	if v := os.Getenv("CAPFLEET_ENGINE_KILLS"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kills = n
+	}
 	dir := tempDir(t)
 	submitted := make(map[string]jobs.Job)
 	events := make(map[uint64]jobs.Event)
-	for range 20 {
+	for range kills {
 		child := childtest.Command(t, "kill", dir)
 		var stderr bytes.Buffer
 		child.Stderr = &stderr
@@ -222,7 +237,7 @@ func TestKill(t *testing.T) {
 	if len(events) > 0 {
 		t.Errorf("%d events were told and are lost", len(events))
 	}
-	if interrupted == 0 {
+	if interrupted == 0 && kills > fewKills { // a few may all come between two tasks
 		t.Error("no task was interrupted: the kills come at the wrong moments")
 	}
 	t.Logf("%d jobs, %d events, %d tasks interrupted", len(all), len(stored), interrupted)

@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,7 +82,11 @@ func runOnFullDisk(dir string) error {
 	}
 	full <- info.Size()
 	<-waits.seen
-	if _, err := engine.Submit(ctx, wide(20_000+int(info.Size()/500))); !fault.Is(err, fault.Storage) {
+	large := request("read", nil, names(100)...) // more than the whole file, once again
+	for i := range large.Targets {
+		large.Targets[i].Snapshot = json.RawMessage(`{"padding":"` + strings.Repeat("x", int(info.Size()/100)+1<<14) + `"}`)
+	}
+	if _, err := engine.Submit(ctx, large); !fault.Is(err, fault.Storage) {
 		return fmt.Errorf("a job was taken on a full disk: %v", err)
 	}
 	if _, state, err := engine.Job(ctx, job.ID); err != nil || state != jobs.Running {
