@@ -61,3 +61,6 @@ func TestLANAgreesWithIPMITool(t *testing.T) {
 
 // quick gives up soon, for tests in which nobody answers.
 var quick = bmc.Options{LANTimeout: 50 * time.Millisecond, Attempts: 3}
+
+// unhurried is for tests in which somebody answers, on a busy machine maybe late.
+var unhurried = bmc.Options{LANTimeout: time.Second, Attempts: 3}

@@ -80,7 +80,7 @@ func TestLANOverABadNetwork(t *testing.T) {
 	for _, raw := range records {
 		want = append(want, hex.EncodeToString(raw))
 	}
-	again := bmc.Options{LANTimeout: 60 * time.Millisecond, Attempts: 8}
+	again := bmc.Options{LANTimeout: 60 * time.Millisecond, Attempts: 40}
 	for name, alter := range map[string]func(bool, int, []byte) [][]byte{
 		"every third lost": func(_ bool, n int, d []byte) [][]byte {
 			if n%3 == 2 {
@@ -142,7 +142,7 @@ func TestLANOverABadNetwork(t *testing.T) {
 			}
 			return [][]byte{d}
 		})
-		log, err := openLAN(quick)(t, target).Read(t.Context())
+		log, err := openLAN(unhurried)(t, target).Read(t.Context())
 		if !fault.Is(err, fault.Timeout) || len(log.Entries) == 0 || len(log.Entries) == len(records) {
 			t.Errorf("%d entries, kind %s: %v", len(log.Entries), fault.KindOf(err), err)
 		}
@@ -164,7 +164,7 @@ func TestLANOneAttemptPerAccount(t *testing.T) {
 		return [][]byte{d}
 	})
 	target.Username = "nobody"
-	if _, err := openLAN(quick)(t, target).Read(t.Context()); !fault.Is(err, fault.Auth) {
+	if _, err := openLAN(unhurried)(t, target).Read(t.Context()); !fault.Is(err, fault.Auth) {
 		t.Errorf("kind %s: %v", fault.KindOf(err), err)
 	}
 	if mutex.Lock(); accounts != 1 {
@@ -194,7 +194,7 @@ func TestLANNobodyThere(t *testing.T) {
 func TestLANManyAtOnceWithLoss(t *testing.T) {
 	t.Parallel()
 	records := probeLog(t)
-	patient := bmc.Options{LANTimeout: 250 * time.Millisecond, Attempts: 6}
+	patient := bmc.Options{LANTimeout: 250 * time.Millisecond, Attempts: 20}
 	var wait sync.WaitGroup
 	for reader := range 100 {
 		target := relay(t, serveSuite17(t, records), func(_ bool, n int, d []byte) [][]byte {

@@ -298,7 +298,7 @@ func TestNotABMC(t *testing.T) {
 func TestFirst(t *testing.T) {
 	t.Parallel()
 	records := probeLog(t)
-	lan := func() bmc.Reader { return openLAN(quick)(t, serveSim(t, records)) }
+	lan := func() bmc.Reader { return openLAN(unhurried)(t, serveSim(t, records)) }
 	dead := openLAN(quick)(t, bmctest.SilentUDP(t))
 	web := open(bmc.SupermicroWeb)(t, bmctest.Of(bmctest.StartSupermicro(t, &bmctest.Supermicro{Log: records}).Server))
 	server := bmctest.StartSupermicro(t, &bmctest.Supermicro{Log: records})
@@ -318,7 +318,7 @@ func TestFirst(t *testing.T) {
 		"the last":          {[]bmc.Reader{dead, open(bmc.Redfish)(t, bmctest.Of(router)), web}, bmc.SupermicroWeb, ""},
 		"none":              {[]bmc.Reader{dead, open(bmc.Redfish)(t, bmctest.Of(router))}, "", fault.Timeout},
 		"one untrusted":     {[]bmc.Reader{dead, open(bmc.Redfish)(t, untrusted)}, "", fault.HostKey},
-		"a refused account": {[]bmc.Reader{openLAN(quick)(t, wrong), open(bmc.SupermicroWeb)(t, bmctest.Of(server.Server))}, bmc.IPMILan, fault.Auth},
+		"a refused account": {[]bmc.Reader{openLAN(unhurried)(t, wrong), open(bmc.SupermicroWeb)(t, bmctest.Of(server.Server))}, bmc.IPMILan, fault.Auth},
 	} {
 		log, err := bmc.First(c.readers...).Read(t.Context())
 		if log.Protocol != c.by || fault.KindOf(err) != c.kind || (err == nil) != (len(log.Entries) == len(records)) {

@@ -64,7 +64,7 @@ func readerOf(ctx context.Context, t *testing.T, f *sim.Fleet, name string) bmc.
 			target.TLS.Pins = append(target.TLS.Pins, pin.Fingerprint)
 		}
 	}
-	reader, err := bmc.New(bmc.Protocol(b.Protocol), target, bmc.Options{LANTimeout: 300 * time.Millisecond, Attempts: 3, WebTimeout: patience})
+	reader, err := bmc.New(bmc.Protocol(b.Protocol), target, bmc.Options{LANTimeout: time.Second, Attempts: 3, WebTimeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +143,7 @@ func TestBMCRemembers(t *testing.T) {
 }
 
 func TestBMCFaults(t *testing.T) {
+	t.Parallel()
 	f := startFleet(t, sim.Options{Devices: 8})
 	everywhere := []string{oldWeb, tokenWeb, redfish, overLAN}
 	for what, c := range map[string]struct {

@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // patience bounds every wait for a device.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 func startFleet(t *testing.T, opts sim.Options) *sim.Fleet {
 	t.Helper()
