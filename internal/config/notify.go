@@ -25,7 +25,7 @@ import (
 //	    files: {directory: {path: /srv/reports, keep: 400}}
 //	  rules:
 //	    - {on: [pci_error, rollout_attention], to: [ops, siem]}
-//	    - {on: [capacity_below], retention: 7d, free_percent: 10, to: [ops]}
+//	    - {on: [capacity_below], retention: 7d, free_percent: 10, within: 30d, to: [ops]}
 //	    - {on: [job_failed], operations: [report], to: [siem]}
 type Notifications struct {
 	Receivers []Receiver // in order of name
@@ -71,7 +71,13 @@ type Rule struct {
 	// file system, for capacity_below to be silent; 0 is not looked at.
 	Retention   time.Duration
 	FreePercent float64
+	// Within is how far ahead capacity_below is told of a trend that leads below them;
+	// 0 is not.
+	Within time.Duration
 }
+
+// maxWithin is how far ahead a rule may look.
+const maxWithin = 366 * 24 * time.Hour
 
 // Conditions lists what a rule can be on.
 func Conditions() []string {
@@ -102,6 +108,7 @@ type notifyLayout struct {
 		Operations  []string `yaml:"operations"`
 		Retention   string   `yaml:"retention"`
 		FreePercent *float64 `yaml:"free_percent"`
+		Within      string   `yaml:"within"`
 	} `yaml:"rules"`
 }
 
@@ -119,7 +126,7 @@ type refLayout struct {
 
 func notifyKeys() []string {
 	return []string{"receivers", "rules", "webhook", "url", "token", "ca", "syslog", "address", "facility", "directory", "path", "keep", "age",
-		"on", "to", "operations", "retention", "free_percent", "env", "file", "credential", "command", "identity"}
+		"on", "to", "operations", "retention", "free_percent", "within", "env", "file", "credential", "command", "identity"}
 }
 
 func (r refLayout) ref(dir string) (secret.Ref, error) {
@@ -195,6 +202,14 @@ func (l *notifyLayout) read(dir string) (n Notifications, err error) {
 				return n, fmt.Errorf("%s.retention %q: %w", at, of.Retention, err)
 			}
 		}
+		if of.Within != "" {
+			if rule.Within, err = parseDuration(of.Within); err != nil {
+				return n, fmt.Errorf("%s.within %q: %w", at, of.Within, err)
+			}
+			if rule.Within > maxWithin {
+				return n, fmt.Errorf("%s.within: a forecast reaches at most a year ahead", at)
+			}
+		}
 		if of.FreePercent != nil {
 			rule.FreePercent = *of.FreePercent
 			if !(rule.FreePercent > 0 && rule.FreePercent < 100) {
@@ -231,8 +246,8 @@ func (r Rule) check(receivers []Receiver) error {
 	switch {
 	case capacity && r.Retention == 0 && r.FreePercent == 0:
 		return errors.New("capacity_below needs retention, free_percent or both")
-	case !capacity && (r.Retention != 0 || r.FreePercent != 0):
-		return errors.New("retention and free_percent are for capacity_below")
+	case !capacity && (r.Retention != 0 || r.FreePercent != 0 || r.Within != 0):
+		return errors.New("retention, free_percent and within are for capacity_below")
 	case len(r.Operations) > 0 && !slices.Contains(r.On, "job_failed"):
 		return errors.New("operations are for job_failed")
 	}

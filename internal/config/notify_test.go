@@ -35,7 +35,7 @@ notify:
     files: {directory: {path: reports, keep: 30, age: 90d}}
   rules:
     - {on: [pci_error, rollout_attention], to: [ops, siem]}
-    - {on: [capacity_below], retention: 7d, free_percent: 12.5, to: [ops]}
+    - {on: [capacity_below], retention: 7d, free_percent: 12.5, within: 30d, to: [ops]}
     - {on: [job_failed], operations: [report], to: [here]}
 `)
 	if err != nil {
@@ -51,7 +51,7 @@ notify:
 		},
 		Rules: []config.Rule{
 			{On: []string{"pci_error", "rollout_attention"}, To: []string{"ops", "siem"}},
-			{On: []string{"capacity_below"}, To: []string{"ops"}, Retention: 7 * 24 * time.Hour, FreePercent: 12.5},
+			{On: []string{"capacity_below"}, To: []string{"ops"}, Retention: 7 * 24 * time.Hour, FreePercent: 12.5, Within: 30 * 24 * time.Hour},
 			{On: []string{"job_failed"}, To: []string{"here"}, Operations: []string{"report"}},
 		},
 	}
@@ -91,6 +91,10 @@ func TestNotificationsThatAreRefused(t *testing.T) {
 		rule("on: [capacity_below], to: [a]"):                                  "needs retention",
 		rule("on: [capacity_below], to: [a], free_percent: 100"):               "between 0 and 100",
 		rule("on: [pci_error], to: [a], retention: 7d"):                        "for capacity_below",
+		rule("on: [capacity_below], to: [a], within: 30d"):                     "needs retention",
+		rule("on: [capacity_below], to: [a], free_percent: 9, within: soon"):   "within",
+		rule("on: [capacity_below], to: [a], free_percent: 9, within: 900d"):   "a year ahead",
+		rule("on: [job_failed], to: [a], within: 30d"):                         "for capacity_below",
 		rule("on: [pci_error], to: [a], operations: [x]"):                      "for job_failed",
 	} {
 		_, _, err := loadNotify(t, text)

@@ -477,68 +477,6 @@ func pointsOf(job jobs.Job, device string, rows []json.RawMessage) (points []poi
 	return points
 }
 
-// measure tells of a ring or file system that has fallen below the limit of a rule.
-// It is told again only after it has recovered by a twentieth.
-func (d *Daemon) measure(tx *ledger.Tx, ev jobs.Event, of history.Series) error {
-	rules := d.notify.CapacityRules()
-	if len(rules) == 0 {
-		return nil
-	}
-	points, err := d.history.PointsIn(tx, of, ev.Time.AddDate(0, 0, -120))
-	if err != nil {
-		return err
-	}
-	a := history.Assess(of.Kind, points, history.Question{})
-	for _, rule := range rules {
-		value, limit, text, ok := against(rule, of.Kind, a)
-		if !ok {
-			continue
-		}
-		if value >= limit && value < limit*1.05 {
-			continue // neither below nor recovered
-		}
-		what := string(of.Kind) + "\x00" + of.Device + "\x00" + of.Name
-		fell, err := d.notify.Fell(tx, rule.ID, what, value < limit)
-		if err != nil {
-			return err
-		}
-		if !fell {
-			continue
-		}
-		details, err := json.Marshal(map[string]any{"kind": of.Kind, "name": of.Name, "value": value, "limit": limit})
-		if err != nil {
-			return fault.Wrap(fault.Internal, "tell of capacity", err)
-		}
-		if err := d.notify.TellRule(tx, rule, notify.Message{
-			ID: fmt.Sprintf("capacity/%s/%s/%s/%s/%d", rule.ID, of.Kind, of.Device, of.Name, ev.Seq), Condition: notify.CapacityBelow, Severity: notify.Warning,
-			Time: ev.Time, Device: of.Device, Job: ev.Job, Summary: fmt.Sprintf("%s: %s %s %s", of.Device, of.Kind, of.Name, text), Details: details,
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// against compares an assessment with a rule's limit. Of a ring that fills it is what
-// it will reach back once it is full; nothing is said where that is not known.
-func against(rule notify.CapacityRule, kind history.Kind, a history.Assessment) (value, limit float64, text string, ok bool) {
-	seconds := func(s float64) string { return time.Duration(s * float64(time.Second)).Truncate(time.Minute).String() }
-	switch {
-	case kind == history.Ring && rule.Retention > 0:
-		limit = rule.Retention.Seconds()
-		switch {
-		case a.State == history.Full && a.Retention != nil:
-			return *a.Retention, limit, fmt.Sprintf("reaches back %s, less than %s", seconds(*a.Retention), rule.Retention), true
-		case a.State == history.Filling && a.WhenFull != nil:
-			return a.WhenFull.Value, limit, fmt.Sprintf("will reach back %s once it is full, less than %s", seconds(a.WhenFull.Value), rule.Retention), true
-		}
-	case kind == history.Filesystem && rule.FreePercent > 0 && a.Latest.Limit > 0 && a.Latest.Used != history.None:
-		free := 100 * float64(a.Latest.Limit-a.Latest.Used) / float64(a.Latest.Limit)
-		return free, rule.FreePercent, fmt.Sprintf("has %.1f %% free, less than %g %%", free, rule.FreePercent), true
-	}
-	return 0, 0, "", false
-}
-
 // decided tells of schedules that were missed, in the transaction of the decision.
 func (d *Daemon) decided(tx *ledger.Tx, def schedule.Schedule, run schedule.Run) error {
 	if run.Outcome != schedule.Missing && run.Outcome != schedule.Failed {
