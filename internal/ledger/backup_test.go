@@ -145,6 +145,10 @@ func TestRefusalNamesTheNewestSoundBackup(t *testing.T) {
 	if info, err := os.Stat(replaced); err != nil || info.Size() != 5000 {
 		t.Errorf("the damaged ledger was not kept: %v", err)
 	}
+	again, err := ledger.Restore(t.Context(), path, made[1], opts, at(9)) // within the same second
+	if err != nil || again != replaced+"-2" {
+		t.Fatalf("%q, %v", again, err)
+	}
 	if got := read(t, open(t, path), "k"); got != "1" {
 		t.Errorf("restored %q", got)
 	}

@@ -140,11 +140,7 @@ func Restore(ctx context.Context, path, from string, opts Options, now time.Time
 	if err := sameOwner(made, filepath.Dir(path)); err != nil {
 		return "", storage(act, err)
 	}
-	replaced = path + ".replaced-" + now.UTC().Format(backupTime)
-	switch err := os.Link(path, replaced); {
-	case errors.Is(err, fs.ErrNotExist):
-		replaced = ""
-	case err != nil:
+	if replaced, err = keepReplaced(path, now); err != nil {
 		return "", storage(act, err)
 	}
 	if err := os.Rename(made, path); err != nil {
@@ -154,6 +150,24 @@ func Restore(ctx context.Context, path, from string, opts Options, now time.Time
 		return replaced, storage(act, err)
 	}
 	return replaced, nil
+}
+
+// keepReplaced gives the file at path a second name, which has the time and, from the
+// second restore within a second on, a number. It is empty when there is no file.
+func keepReplaced(path string, now time.Time) (string, error) {
+	base := path + ".replaced-" + now.UTC().Format(backupTime)
+	name := base
+	for n := 2; ; n++ {
+		switch err := os.Link(path, name); {
+		case err == nil:
+			return name, nil
+		case errors.Is(err, fs.ErrNotExist):
+			return "", nil
+		case !errors.Is(err, fs.ErrExist):
+			return "", err
+		}
+		name = fmt.Sprintf("%s-%d", base, n)
+	}
 }
 
 // copyFile copies a file under a name of its own and makes it durable.

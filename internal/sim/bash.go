@@ -34,6 +34,8 @@ type bash struct {
 	stderr   io.Writer
 	last     int            // status of the last command
 	running  sync.WaitGroup // programs, background ones too
+	ending   sync.Mutex     // of ended
+	ended    bool           // no program begins any more
 }
 
 // command is a program that a device has. It returns its exit status.
@@ -173,10 +175,24 @@ func (c *call) nestedWith(input io.Reader) (*bash, error) {
 		dir: c.dir, env: env, input: input})
 }
 
-// close ends background jobs and waits for them.
+// close ends background jobs and waits for the programs that they are at.
 func (b *bash) close() {
 	b.cancel()
+	b.ending.Lock()
+	b.ended = true
+	b.ending.Unlock()
 	b.running.Wait()
+}
+
+// begin counts a program as running, unless the shell has ended: a background job may
+// be between two programs then.
+func (b *bash) begin() bool {
+	b.ending.Lock()
+	defer b.ending.Unlock()
+	if !b.ended {
+		b.running.Add(1)
+	}
+	return !b.ended
 }
 
 // script runs a script for as long as the shell lives.
@@ -229,7 +245,9 @@ func (b *bash) runParsed(ctx context.Context, file *syntax.File) int {
 // exec is called for every program.
 func (b *bash) exec(ctx context.Context, args []string) error {
 	h := interp.HandlerCtx(ctx)
-	b.running.Add(1)
+	if !b.begin() {
+		return interp.ExitStatus(130)
+	}
 	defer b.running.Done()
 	c := &call{ctx: ctx, s: b.s, sh: b, args: args, dir: h.Dir, env: h.Env, in: h.Stdin, out: h.Stdout, err: h.Stderr}
 	if h.Stdin == nil {
