@@ -26,7 +26,7 @@ const (
 
 // dossiers is what the operation that gathers dossiers is made of.
 func (d *Daemon) dossiers(secrets *secret.Resolver) sel.GatherOptions {
-	return sel.GatherOptions{Options: sel.Options{Secrets: secrets}, Actions: actions{d}, Signer: d.dossierSigner()}
+	return sel.GatherOptions{Options: sel.Options{Secrets: secrets}, Actions: actions{d}, Definitions: d.definition, Signer: d.dossierSigner()}
 }
 
 // dossierSigner gives the key that signs dossiers, which is made on first use.

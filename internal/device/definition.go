@@ -20,7 +20,10 @@ type Definition struct {
 	Files    FilesDefinition `yaml:"files"`
 	Proofs   Proofs          `yaml:"proofs"`
 	Hotfix   *Hotfix         `yaml:"hotfix"` // nil where the platform has no such way
-	Source   string          `yaml:"-"`      // BuiltIn or the override's path
+	// Dossier is what a dossier asks of a device, in the order in which one that is
+	// about to die should be asked. It must only read: that is not checked.
+	Dossier []DossierItem `yaml:"dossier"`
+	Source  string        `yaml:"-"` // BuiltIn or the override's path
 
 	memo *memo // set by LoadDefinition
 }

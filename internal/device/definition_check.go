@@ -143,6 +143,9 @@ func (c checker) check(d *Definition) error {
 	if err := c.proofs(d); err != nil {
 		return err
 	}
+	if err := c.dossier(d); err != nil {
+		return err
+	}
 	return c.hotfix(d)
 }
 

@@ -55,6 +55,8 @@ type Actions interface {
 type GatherOptions struct {
 	Options
 	Actions Actions
+	// Definitions gives a platform's, which lists what is asked of its devices.
+	Definitions func(platform string) (*device.Definition, bool)
 	// Signer signs dossiers. It is asked for on first use.
 	Signer func() (dossier.Signer, error)
 }
@@ -148,16 +150,38 @@ func (g *gather) gather(ctx context.Context, env operation.Env, dev *device.Devi
 		return "", err
 	}
 	row := DossierRow{Device: dev.Name, Artifact: sum, File: file, Bytes: size, Signer: signer.Public(), CollectedAt: m.CreatedAt}
-	for _, p := range m.Parts {
-		if p.State == dossier.Complete || p.State == dossier.Absent {
-			row.Complete++
-			continue
-		}
-		row.Failed++
-		env.Warn(dev, "%s: %s: %s", p.Name, p.State, p.Reason)
+	missing := incomplete(m.Parts)
+	for _, w := range missing {
+		env.Warn(dev, "%s: %s: %s", w.parts, w.state, w.reason)
+		row.Failed += w.count
 	}
+	row.Complete = len(m.Parts) - row.Failed
 	env.Row(dev, row)
 	return fmt.Sprintf("%d parts, %d of them incomplete", len(m.Parts), row.Failed), nil
+}
+
+// shortfall is what several parts lack for one reason: a dead device is told of once.
+type shortfall struct {
+	parts  string
+	state  dossier.State
+	reason string
+	count  int
+}
+
+func incomplete(parts []dossier.Part) (found []shortfall) {
+	for _, p := range parts {
+		if p.State == dossier.Complete || p.State == dossier.Absent {
+			continue
+		}
+		i := slices.IndexFunc(found, func(s shortfall) bool { return s.state == p.State && s.reason == p.Reason })
+		if i < 0 {
+			found = append(found, shortfall{p.Name, p.State, p.Reason, 1})
+			continue
+		}
+		found[i].parts += ", " + p.Name
+		found[i].count++
+	}
+	return found
 }
 
 // secrets gives those of the device that can be read now.
@@ -268,27 +292,27 @@ func (g *gather) ofBMC(ctx context.Context, c *collection) []dossier.Part {
 	return []dossier.Part{events, sensors}
 }
 
-// ofDevice runs the platform's requests. One device that cannot be reached fails
-// each of them, with one try.
+// ofDevice runs what the platform's definition lists. One device that cannot be
+// reached fails each of them, with one try.
 func (g *gather) ofDevice(ctx context.Context, c *collection) []dossier.Part {
-	list := requests(c.dev.Platform)
-	parts := make([]dossier.Part, 0, len(list))
+	def, ok := g.opts.Definitions(c.dev.Platform)
+	if !ok {
+		return nil
+	}
+	parts := make([]dossier.Part, 0, len(def.Dossier))
 	var dead error
-	for _, r := range list {
+	for _, r := range def.Dossier {
 		if dead != nil {
-			parts = append(parts, dossier.Part{Name: r.name + ".txt", Source: sourceDevice, Request: r.line, State: dossier.Failed, Reason: clip(dead), CollectedAt: c.env.Now().UTC()})
+			parts = append(parts, dossier.Part{Name: r.Name + ".txt", Source: sourceDevice, Request: r.Line, State: dossier.Failed, Reason: clip(dead), CollectedAt: c.env.Now().UTC()})
 			continue
 		}
-		parts = append(parts, c.part(ctx, sourceDevice, r.name+".txt", r.line, func(ctx context.Context) ([]byte, error) {
+		parts = append(parts, c.part(ctx, sourceDevice, r.Name+".txt", r.Line, func(ctx context.Context) ([]byte, error) {
 			session, err := c.env.Session(ctx, c.dev)
 			if err != nil {
 				dead = err
 				return nil, err
 			}
-			if !allowed(session.Definition(), r) {
-				return nil, fault.New(fault.Unsupported, "the platform's definition does not list it as read-only")
-			}
-			out, err := session.Run(ctx, device.Command{Line: r.line, Mode: r.mode, MaxBytes: dossier.MaxPart})
+			out, err := session.Run(ctx, device.Command{Line: r.Line, Mode: r.Mode, MaxBytes: dossier.MaxPart})
 			if fault.Is(err, fault.Disconnected) {
 				dead = err
 			}
