@@ -283,13 +283,11 @@ func (w *work) run() jobs.TaskResult {
 		case res.State == jobs.Failed && w.held:
 			res.State = jobs.Attention
 		}
-		if res.State != jobs.Failed {
-			w.rig.mu.Lock()
-			for k, v := range res.Stores {
-				w.rig.stores[k] = v
-			}
-			w.rig.mu.Unlock()
+		w.rig.mu.Lock()
+		for k, v := range res.Stores {
+			w.rig.stores[k] = v
 		}
+		w.rig.mu.Unlock()
 		return res
 	}
 }

@@ -136,6 +136,7 @@ type TaskResult struct {
 	Artifacts []string          `json:"artifacts,omitempty"`
 	Warnings  []string          `json:"warnings,omitempty"`
 	// Stores are values for later jobs of the operation, by key; nil removes one.
-	// Like rows they are kept when the work was done or needs attention.
+	// Like rows they are kept when the work was done or needs attention, and those of
+	// a job that changes devices however it ended.
 	Stores map[string][]byte `json:"stores,omitempty"`
 }

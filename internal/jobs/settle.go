@@ -118,6 +118,10 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 				if end.Failure != nil {
 					t.Failure.Stage = end.Failure.Stage
 				}
+				if t.Failure.Stage != "" && cl.changes { // how far it came is how the device is
+					t.Reason += " before the end of " + t.Failure.Stage
+					t.Failure.Message = t.Reason
+				}
 			case !end.mayPass():
 			case stopping:
 				to, by, t.Reason, t.Failure = Pending, Scheduler, "fleetd stopped while it ran", nil
@@ -216,7 +220,9 @@ func (c *change) conclude(cl *claim, t *taskRecord, end ending, to State, by Mov
 			return err
 		}
 	}
-	if to == end.State && (to == Succeeded || to == Unchanged || to == Attention) {
+	if to == end.State && (to == Succeeded || to == Unchanged || to == Attention) ||
+		cl.changes && (to == Failed || to == Canceled || to == Attention) {
+		// What a change has learned is true of the device however the change ended.
 		if err := c.store(cl, end.Stores); err != nil {
 			return err
 		}

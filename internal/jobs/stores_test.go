@@ -7,6 +7,7 @@ import (
 
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
+	"capfleet/internal/jobs/runnertest"
 )
 
 // counter stores one more than it loads. The first two attempts meet between the
@@ -50,5 +51,47 @@ func TestStoringOverEachOther(t *testing.T) {
 	defer r.mu.Unlock()
 	if len(r.seen) != 3 || r.seen[0] != "" || r.seen[1] != "" || r.seen[2] != "+" {
 		t.Errorf("loaded %q", r.seen)
+	}
+}
+
+// TestStoresOfEndings: what a change has learned of a device is kept however it
+// ended, since it was done all the same; of what only reads it is not.
+func TestStoresOfEndings(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		access string
+		state  jobs.State
+		want   string
+	}{
+		{"read", jobs.Succeeded, "new"},
+		{"read", jobs.Failed, ""},
+		{"change", jobs.Succeeded, "new"},
+		{"change", jobs.Attention, "new"},
+		{"change", jobs.Failed, "new"},
+		{"change", jobs.Canceled, "new"},
+	} {
+		var loaded string
+		last := false
+		h := newHarness(t, runnertest.Func(func(ctx context.Context, work jobs.Work, journal jobs.Journal) jobs.Result {
+			res := jobs.TaskResult{State: c.state, Stores: map[string][]byte{"what": []byte("new")}}
+			switch {
+			case last:
+				have, err := journal.Load(ctx, "what")
+				if err != nil {
+					t.Error(err)
+				}
+				loaded = string(have)
+				res = jobs.TaskResult{State: jobs.Succeeded}
+			case c.state != jobs.Succeeded:
+				res.Failure = &jobs.Failure{Device: "a", Kind: fault.Refused, Message: "refused"}
+			}
+			return jobs.Result{Tasks: map[string]jobs.TaskResult{"a": res}}
+		})).start()
+		h.finish(h.submit(request(c.access, nil, "a")).ID)
+		last = true
+		h.finish(h.submit(request("read", nil, "a")).ID)
+		if loaded != c.want {
+			t.Errorf("after a %s that %s, %q is kept, want %q", c.access, c.state, loaded, c.want)
+		}
 	}
 }

@@ -45,6 +45,7 @@ type claim struct {
 	cut      bool // its preparation was stopped, being of no use any more
 	retries  int  // by an operator
 	beside   bool
+	changes  bool // the job is not one that only reads
 	loaded   loaded
 }
 
@@ -139,7 +140,7 @@ func (e *Engine) claim(ctx context.Context, job number, units []*unit) (claims [
 
 // claim sets one unit's open tasks running.
 func (c *change) claim(u *unit) (*claim, error) {
-	cl := &claim{job: u.job.id, operation: u.job.operation, unit: u.name, together: u.job.together, beside: u.job.beside, phase: u.phase}
+	cl := &claim{job: u.job.id, operation: u.job.operation, unit: u.name, together: u.job.together, beside: u.job.beside, changes: u.job.access == accessChange, phase: u.phase}
 	var open []*taskRecord
 	for _, device := range u.devices {
 		t, err := c.task(device)

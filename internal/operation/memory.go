@@ -34,9 +34,9 @@ type Memory interface {
 	// there is nothing.
 	Load(ctx context.Context, key string) ([]byte, error)
 	// Store keeps a value for later jobs of this operation. It is committed together
-	// with the device's result, and like rows only when the work was done or needs
-	// attention. Load gives the old value until then; nil removes the key. A value
-	// over MaxStored fails the step.
+	// with the device's result: of what only reads like rows, when the work was done or
+	// needs attention; of what changes devices however it ended. Load gives the old
+	// value until then; nil removes the key. A value over MaxStored fails the step.
 	// Where another job has stored since this attempt loaded, nothing is committed and
 	// the work is done again.
 	Store(dev *device.Device, key string, value []byte)
