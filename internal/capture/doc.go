@@ -11,4 +11,7 @@
 // Live captures (live.go) hand pcap to one reader as it comes and keep nothing.
 // When the reader goes, the capture ends; when anything else goes, the device ends
 // it by itself.
+//
+// Analyses (analyze*.go) read such captures of many devices in fleetd, and keep what
+// they find and no packet.
 package capture

@@ -29,8 +29,9 @@ const (
 
 // Spec is what a request says: one kind of capture.
 type Spec struct {
-	Live *LiveSpec `json:"live,omitempty"`
-	Ring *RingSpec `json:"ring,omitempty"`
+	Live    *LiveSpec    `json:"live,omitempty"`
+	Ring    *RingSpec    `json:"ring,omitempty"`
+	Analyze *AnalyzeSpec `json:"analyze,omitempty"`
 }
 
 // LiveSpec asks for a capture on one device that one client reads as it comes.
@@ -90,12 +91,18 @@ func read(raw json.RawMessage) (Spec, error) {
 	if err := operation.DecodeSpec(Name, raw, &s); err != nil {
 		return s, err
 	}
+	kinds := 0
+	for _, there := range []bool{s.Live != nil, s.Ring != nil, s.Analyze != nil} {
+		if there {
+			kinds++
+		}
+	}
 	switch {
-	case s.Live == nil && s.Ring == nil:
-		return s, invalid("the spec says no kind of capture; there are: live, ring")
-	case s.Live != nil && s.Ring != nil:
-		return s, invalid("the spec says two kinds of capture: live and ring")
-	case s.Ring != nil:
+	case kinds == 0:
+		return s, invalid("the spec says no kind of capture; there are: live, ring, analyze")
+	case kinds > 1:
+		return s, invalid("the spec says %d kinds of capture: live, ring and analyze exclude each other", kinds)
+	case s.Live == nil:
 		return s, nil // what there is to check depends on the devices
 	}
 	return s, s.Live.check()
@@ -205,8 +212,11 @@ func (o *capture) Prepare(ctx context.Context, raw json.RawMessage, devices []*d
 	if err != nil {
 		return operation.Prepared{}, err
 	}
-	if s.Ring != nil {
+	switch {
+	case s.Ring != nil:
 		return o.prepareRing(ctx, s, devices)
+	case s.Analyze != nil:
+		return o.prepareAnalyze(s, devices)
 	}
 	out := operation.Prepared{Access: operation.Read}
 	if len(devices) != 1 {
@@ -236,6 +246,9 @@ func Stream(raw json.RawMessage) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if s.Analyze != nil {
+		return "", fault.New(fault.Invalid, "an analysis is not read as it comes: fleetctl capture stop ends it and gives its findings")
+	}
 	if s.Live == nil {
 		return "", fault.New(fault.Invalid, "a ring is not read as it comes: fleetctl capture get has its files once it has stopped")
 	}
@@ -254,8 +267,11 @@ func (o *capture) Steps(raw json.RawMessage, unit operation.Unit) ([]operation.S
 	if len(unit.Devices) != 1 {
 		return nil, invalid("a unit of a capture is one device; it has %d", len(unit.Devices))
 	}
-	if s.Ring != nil {
+	switch {
+	case s.Ring != nil:
 		return ringSteps(o.rings, s.Ring, unit.Devices[0]), nil
+	case s.Analyze != nil:
+		return analyzeSteps(o.rings.Spool, s.Analyze, unit.Devices[0]), nil
 	}
 	return liveSteps(o.streams, s.Live, unit.Devices[0]), nil
 }

@@ -32,8 +32,9 @@ type streamFleet interface {
 
 // captureSpec is the spec of the operation "capture".
 type captureSpec struct {
-	Live *liveSpec `json:"live,omitempty"`
-	Ring *ringSpec `json:"ring,omitempty"`
+	Live    *liveSpec    `json:"live,omitempty"`
+	Ring    *ringSpec    `json:"ring,omitempty"`
+	Analyze *analyzeSpec `json:"analyze,omitempty"`
 }
 
 type liveSpec struct {

@@ -49,6 +49,7 @@ type captureStartOptions struct {
 	snapLen                 int
 	duration, after, limit  time.Duration
 	allOrNone, sudo         bool
+	analysis                analysisOptions
 }
 
 const ringKeysHelp = `device, interface, filter, file, sha256, bytes, packets, first_time, last_time,
@@ -72,6 +73,11 @@ Interfaces, filters, rights, log and space are tried on each device before
 anything begins. A device that cannot take part is reported and the others go on
 without it, unless --all-or-none.
 
+--analyze keeps no packets at all: what comes is read by an analysis in fleetd,
+and its findings are the rows, as those of fleetctl pcap with device and
+interface. It takes --duration, --limit, -s and capture stop. For one device as
+it comes: fleetctl capture live ... | fleetctl pcap tls-audit -o jsonl -
+
 What stops the rings: --duration, a line in a log (--until-log, followed through
 its rotations from now on; "last message repeated N times" after such a line
 counts), a new record of the BMC's log (--until-sel), another job's failure or
@@ -88,7 +94,8 @@ end (--until-job), and fleetctl capture stop. --after is captured behind it.
 		Example: `  fleetctl capture start -l role=cap --on eth1='tcp port 443' --on eth2 \
       --until-log 'no space left' --log /var/log/messages --after 5s
   fleetctl capture start lon-cap-01 lon-cap-02 --on eth0='host 192.0.2.7' --on lon-cap-02:eth0='host 10.9.9.7' --duration 10m
-  fleetctl capture start -l site=lon --on eth0 --ring 10x100MB --detach`,
+  fleetctl capture start -l site=lon --on eth0 --ring 10x100MB --detach
+  fleetctl capture start -l role=web --on eth0=tcp --analyze tls-audit --duration 24h -o csv`,
 		ValidArgsFunction: a.completeDevices,
 	}
 	fl := cmd.Flags()
@@ -106,11 +113,12 @@ end (--until-job), and fleetctl capture stop. --after is captured behind it.
 	fl.DurationVar(&opts.limit, "limit", 24*time.Hour, "stop after this `time` whatever happens, also on the devices alone")
 	fl.BoolVar(&opts.allOrNone, "all-or-none", false, "start nothing when one device cannot take part")
 	fl.BoolVar(&opts.sudo, "sudo", false, "run tcpdump as root through sudo -n")
+	opts.analysis.register(cmd)
 	_ = cmd.MarkFlagRequired("on")
 	sel.register(a, cmd)
 	job.register(cmd)
 	cmd.RunE = a.with(func(ctx context.Context, f fleet, args []string) error {
-		spec, err := opts.spec()
+		spec, err := opts.request(cmd)
 		if err != nil {
 			return err
 		}
@@ -118,9 +126,22 @@ end (--until-job), and fleetctl capture stop. --after is captured behind it.
 		if err != nil {
 			return err
 		}
-		return a.submit(ctx, f, &job, "capture", captureSpec{Ring: spec}, s)
+		return a.submit(ctx, f, &job, "capture", spec, s)
 	})
 	return cmd
+}
+
+// request is the job's spec: rings, or an analysis.
+func (o *captureStartOptions) request(cmd *cobra.Command) (captureSpec, error) {
+	ring, err := o.spec()
+	if err != nil {
+		return captureSpec{}, err
+	}
+	analyze, err := o.analysis.spec(cmd, ring)
+	if err != nil || analyze != nil {
+		return captureSpec{Analyze: analyze}, err
+	}
+	return captureSpec{Ring: ring}, nil
 }
 
 func (o *captureStartOptions) spec() (*ringSpec, error) {
@@ -165,8 +186,11 @@ func parseRing(text string) (files, megabytes int, err error) {
 // captureRowsView is the table of a capture's rows, which depend on its kind.
 func captureRowsView(spec json.RawMessage) output.View {
 	var s captureSpec
-	if err := json.Unmarshal(spec, &s); err == nil && s.Ring != nil {
+	switch err := json.Unmarshal(spec, &s); {
+	case err == nil && s.Ring != nil:
 		return ringView()
+	case err == nil && s.Analyze != nil:
+		return analyzeView(s.Analyze.Analysis)
 	}
 	return liveView()
 }
@@ -189,10 +213,10 @@ func (a *app) captureStopCommand() *cobra.Command {
 	var out jobFlags
 	cmd := &cobra.Command{
 		Use:   "stop JOB",
-		Short: "stop rings now, and collect them",
+		Short: "stop rings or an analysis now, and collect what there is",
 		Long: `Stops the rings of a capture job on all its devices together and waits until
-they are collected. It is no cancel: what was captured is kept. --detach does
-not wait.
+they are collected; of an analysis the findings. It is no cancel: what was
+captured is kept. --detach does not wait.
 
 ` + jsonHelp("job, rows, failures and warnings", "row", ringKeysHelp) + `
 ` + failureKeysHelp + `
@@ -207,7 +231,7 @@ not wait.
 		if _, err := out.format(); err != nil {
 			return err
 		}
-		if err := ringJob(ctx, f, args[0]); err != nil {
+		if err := stoppable(ctx, f, args[0]); err != nil {
 			return err
 		}
 		job, err := f.Stop(ctx, args[0])
@@ -220,6 +244,19 @@ not wait.
 		return a.attend(ctx, f, &out.outputFlags, job)
 	})
 	return cmd
+}
+
+// stoppable refuses a job that is no capture with a stop of its own.
+func stoppable(ctx context.Context, f fleet, id string) error {
+	job, err := f.Job(ctx, id)
+	if err != nil {
+		return err
+	}
+	var s captureSpec
+	if job.Operation == "capture" && json.Unmarshal(job.Spec, &s) == nil && s.Analyze != nil {
+		return nil
+	}
+	return ringJob(ctx, f, id)
 }
 
 // ringJob refuses a job that is no capture into rings.

@@ -112,14 +112,10 @@ func (a *app) scanCapture(ctx context.Context, read *captureRead, begin func(nam
 
 // captureTime gives a packet's time; nil where there is none that RFC 3339 can write.
 func captureTime(t pcap.Timestamp, has bool) *time.Time {
-	if !has || t.Sec < -1<<35 || t.Sec > 1<<37 {
+	if !has {
 		return nil
 	}
-	at := t.Time()
-	if at.Year() < 0 || at.Year() > 9999 {
-		return nil
-	}
-	return &at
+	return t.Moment()
 }
 
 // captureFault gives what went wrong with a capture as an error of the command.

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,26 +29,6 @@ type tlsAuditOptions struct {
 
 // failOnWeak is the one finding that tls-audit can fail on.
 const failOnWeak = "weak"
-
-// tlsRow is a session.
-type tlsRow struct {
-	Time       *time.Time `json:"time"`
-	ClientIP   netip.Addr `json:"client_ip"`
-	ClientPort uint16     `json:"client_port"`
-	ServerIP   netip.Addr `json:"server_ip"`
-	ServerPort uint16     `json:"server_port"`
-	Offered    *string    `json:"offered"`
-	Negotiated *string    `json:"negotiated"`
-	SNI        *string    `json:"sni"`
-	Truncated  bool       `json:"truncated"`
-	File       string     `json:"file"`
-	Packet     uint64     `json:"packet"`
-	Gap        bool       `json:"gap"`
-	Retried    bool       `json:"retried"`
-	Alert      *string    `json:"alert"`
-	AlertBy    *string    `json:"alert_by"`
-	Weak       *bool      `json:"weak"`
-}
 
 // tlsClient sums the sessions of a client up.
 type tlsClient struct {
@@ -207,7 +186,7 @@ func (a *app) streamTLS(report *tlsReport, stream, live bool) (flush func() erro
 func (a *app) printTLS(opts *tlsAuditOptions, format output.Format, report *tlsReport, reads []captureRead) error {
 	ans := answer{view: tlsView(), csv: report.writeCSV}
 	if format != output.CSV {
-		list := make([]tlsRow, 0, len(report.sessions))
+		list := make([]tlsaudit.Row, 0, len(report.sessions))
 		for i := range report.sessions {
 			list = append(list, report.row(report.sessions[i]))
 		}

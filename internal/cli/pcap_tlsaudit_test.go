@@ -126,7 +126,7 @@ func TestTLSAuditCSVIsThatOfTheView(t *testing.T) {
 	if err := report.writeCSV(&direct); err != nil {
 		t.Fatal(err)
 	}
-	var list []tlsRow
+	var list []tlsaudit.Row
 	for i := range report.sessions {
 		list = append(list, report.row(report.sessions[i]))
 	}

@@ -56,37 +56,7 @@ func (r *tlsReport) add(s tlsSession) {
 	}
 }
 
-// isWeak judges a session; known is false where the capture does not tell.
-func (r *tlsReport) isWeak(s *tlsaudit.Session) (weak, known bool) {
-	v, known := s.Version()
-	return known && !v.NewerThan(r.weak), known
-}
-
-func (r *tlsReport) row(s tlsSession) tlsRow {
-	row := tlsRow{
-		Time: captureTime(s.Time, s.HasTime), ClientIP: s.Client.Addr(), ClientPort: s.Client.Port(), ServerIP: s.Server.Addr(), ServerPort: s.Server.Port(),
-		Truncated: s.Truncated, File: s.file, Packet: s.Packet, Gap: s.Gap, Retried: s.Retried,
-	}
-	if s.HasOffered {
-		row.Offered = new(s.Offered.String())
-	}
-	if s.HasNegotiated {
-		row.Negotiated = new(s.Negotiated.String())
-	}
-	if s.ServerName != "" {
-		row.SNI = new(s.ServerName)
-	}
-	if s.HasAlert {
-		row.Alert, row.AlertBy = new(tlsaudit.AlertName(s.Alert)), new("client")
-		if s.AlertFromServer {
-			row.AlertBy = new("server")
-		}
-	}
-	if weak, known := r.isWeak(s.Session); known {
-		row.Weak = &weak
-	}
-	return row
-}
+func (r *tlsReport) row(s tlsSession) tlsaudit.Row { return s.Row(s.file, r.weak) }
 
 func (r *tlsReport) count(s *tlsaudit.Session) {
 	c := r.clients[s.Client.Addr()]
@@ -97,7 +67,7 @@ func (r *tlsReport) count(s *tlsaudit.Session) {
 			r.clients[s.Client.Addr()] = c
 		}
 	}
-	weak, known := r.isWeak(s)
+	weak, known := s.Weak(r.weak)
 	c.add(s, weak, known)
 	c.version(s)
 	r.all.add(s, weak, known)
@@ -218,7 +188,7 @@ func (r *tlsReport) writeCSV(w io.Writer) error {
 		if s.HasAlert {
 			line[10] = tlsaudit.AlertName(s.Alert)
 		}
-		if weak, known := r.isWeak(s.Session); known {
+		if weak, known := s.Weak(r.weak); known {
 			line[11] = yes(weak)
 		}
 		if s.file != file || cell == "" {

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,18 +23,6 @@ type xffOptions struct {
 	ip      string
 	headers []string
 	limit   int
-}
-
-// xffRow is a header that names the address.
-type xffRow struct {
-	Time    *time.Time `json:"time"`
-	SrcIP   netip.Addr `json:"src_ip"`
-	SrcPort uint16     `json:"src_port"`
-	DstIP   netip.Addr `json:"dst_ip"`
-	DstPort uint16     `json:"dst_port"`
-	Header  string     `json:"header"`
-	File    string     `json:"file"`
-	Packet  uint64     `json:"packet"`
 }
 
 // xffDocument is the JSON of xff.
@@ -124,13 +111,13 @@ func (a *app) pcapXFF(ctx context.Context, opts *xffOptions, files []string) err
 	if opts.limit < 0 {
 		return &fault.Error{Kind: fault.Invalid, Act: "--limit is below 0"}
 	}
-	var rows []xffRow
+	var rows []xff.Row
 	var left uint64
 	var streamed error
 	out := bufio.NewWriter(a.streams.Out)
 	enc := json.NewEncoder(out)
 	stream := format == output.JSONL && opts.file == ""
-	add := func(row xffRow) {
+	add := func(row xff.Row) {
 		switch {
 		case stream && streamed == nil:
 			if streamed = enc.Encode(row); streamed == nil {
@@ -147,13 +134,10 @@ func (a *app) pcapXFF(ctx context.Context, opts *xffOptions, files []string) err
 	reads, failed := a.scanCaptures(ctx, files, func(name string) (pcap.Analysis, func()) {
 		first := len(rows)
 		search := xff.New(address, headers, func(h xff.Hit) {
-			add(xffRow{
-				Time: captureTime(h.Time, h.HasTime), SrcIP: h.Source.Addr(), SrcPort: h.Source.Port(),
-				DstIP: h.Destination.Addr(), DstPort: h.Destination.Port(), Header: h.Header, File: name, Packet: h.Packet,
-			})
+			add(h.Row(name))
 		})
 		return search, func() {
-			slices.SortStableFunc(rows[first:], func(x, y xffRow) int { return cmp.Compare(x.Packet, y.Packet) })
+			slices.SortStableFunc(rows[first:], func(x, y xff.Row) int { return cmp.Compare(x.Packet, y.Packet) })
 		}
 	})
 	if ctx.Err() != nil {

@@ -15,6 +15,18 @@ type Timestamp struct {
 	Nanos uint32
 }
 
+// Moment gives the time where RFC 3339 can write it, nil for other years.
+func (t Timestamp) Moment() *time.Time {
+	if t.Sec < -1<<40 || t.Sec > 1<<40 {
+		return nil
+	}
+	at := t.Time()
+	if at.Year() < 0 || at.Year() > 9999 {
+		return nil
+	}
+	return &at
+}
+
 // Time gives the timestamp in UTC.
 func (t Timestamp) Time() time.Time { return time.Unix(t.Sec, int64(t.Nanos)).UTC() }
 
