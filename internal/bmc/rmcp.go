@@ -60,6 +60,7 @@ type session struct {
 	consoleID, bmcID uint32
 	k1, k2           []byte // nil until the session is active
 	tag              byte   // of the last message that set the session up
+	resent           bool   // some datagram was sent more than once
 	sent             uint32 // session sequence number
 	sequence         byte   // of the last request, 6 bits
 	buffer           [maxDatagram]byte
@@ -162,6 +163,11 @@ func (s *session) open(ctx context.Context, target Target) (begun bool, err erro
 	agree := &rmcpplus.RAKPMessage3{MessageTag: s.nextTag(), ManagedSystemSessionID: s.bmcID, KeyExchangeAuthenticationCode: proof}
 	agreed := &rmcpplus.RAKPMessage4{AuthAlg: s.auth}
 	err = s.setUp(ctx, types.PayloadTypeRAKPMessage3, agree.Pack(), types.PayloadTypeRAKPMessage4, agreed.Unpack)
+	if status, refused := errors.AsType[*types.RmcpStatusError](err); refused && s.resent {
+		// RAKP 2 has proved the password. A BMC that gets RAKP 1 twice draws a second
+		// number, and its late answer to the first one is what we went on with.
+		return true, fault.New(fault.Timeout, "answers to datagrams sent again crossed: %v", status)
+	}
 	if err != nil {
 		return true, err
 	}
@@ -325,7 +331,8 @@ func parsePacket(datagram []byte) (*types.Session20, bool) {
 func (s *session) exchange(ctx context.Context, pack func() ([]byte, error), take func([]byte) (bool, error)) error {
 	buffer := s.buffer[:]
 	var last error
-	for range s.opts.Attempts {
+	for attempt := range s.opts.Attempts {
+		s.resent = s.resent || attempt > 0
 		datagram, err := pack()
 		if err != nil {
 			return err
