@@ -106,7 +106,11 @@ func (h *sftpFiles) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
 	if p.Trunc && before != nil {
 		h.s.dev.ordered.Load().change.takeSpace(-before.Size())
 	}
-	return &upload{File: f, s: h.s, path: r.Filepath}, nil
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &upload{File: f, s: h.s, path: r.Filepath, whole: info.Size(), ahead: map[int64]int64{}}, nil
 }
 
 // upload is a file being written. Its close is the event that the journal keeps.
@@ -118,6 +122,19 @@ type upload struct {
 
 	mu      sync.Mutex // requests of one session are served side by side
 	arrived int64      // bytes, in this session
+	// whole is how far the file goes without a gap, and ahead what has arrived behind a
+	// gap, by offset: a server that writes in order never has one.
+	whole int64
+	ahead map[int64]int64
+}
+
+// extend notes that a part has been written.
+func (u *upload) extend(off, n int64) {
+	u.ahead[off] = max(u.ahead[off], n)
+	for n, ok := u.ahead[u.whole]; ok && n > 0; n, ok = u.ahead[u.whole] {
+		delete(u.ahead, u.whole)
+		u.whole += n
+	}
 }
 
 // WriteAt takes one request's data, with the faults of uploads.
@@ -125,6 +142,9 @@ func (u *upload) WriteAt(p []byte, off int64) (int, error) {
 	f := &u.s.dev.ordered.Load().change
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.failed.Load() {
+		return 0, errCut // it came behind the cut
+	}
 	if err := pause(u.s.ctx, f.pace(len(p))); err != nil {
 		return 0, err
 	}
@@ -140,10 +160,14 @@ func (u *upload) WriteAt(p []byte, off int64) (int, error) {
 	}
 	n, err := u.File.WriteAt(p, off)
 	u.arrived += int64(n)
+	u.extend(off, int64(n))
 	if c := f.uploadCut; err == nil && c != nil && u.arrived >= c.after && takeOne(&c.left) {
 		u.failed.Store(true)
+		if len(u.ahead) > 0 {
+			err = u.Truncate(u.whole)
+		}
 		u.s.conn.cut()
-		return n, errCut
+		return n, errors.Join(errCut, err)
 	}
 	return n, err
 }
