@@ -32,15 +32,16 @@ func (a *app) demoCommand() *cobra.Command {
 and the rotation-file report as jobs over SSH, prints both as tables and writes
 both as CSV. One device is switched off beforehand, to show how a failure is
 named. Then it brings the probes of one site to a hotfix, wave by wave, of which
-one comes back without capturing: the rollout stops, says what was seen and leaves
-a change record. At last the BMC of the device that is off tells of an error on
-its PCI bus. Nothing has to be installed and nothing outside its directory is
-touched.
+one comes back without capturing: the rollout stops, says what was seen and
+leaves a change record. At last the BMC of the device that is off tells of an
+error on its PCI bus. Nothing has to be installed and nothing outside its
+directory is touched.
 
-Without --dir it works in a temporary directory and leaves only the CSV files and
-the change record there. With --dir everything stays in that directory. --keep leaves fleet and
-fleetd running until Ctrl-C and writes fleetctl.env, which a second terminal
-sources so that every fleetctl command works with this fleet.
+Without --dir it works in a temporary directory and leaves only the CSV files
+and the change record there. With --dir everything stays in that directory.
+--keep leaves fleet and fleetd running until Ctrl-C and writes fleetctl.env,
+which a second terminal sources so that every fleetctl command works with this
+fleet.
 
 ` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitUsage, fault.ExitInterrupted),
 		Example: `  fleetctl demo
