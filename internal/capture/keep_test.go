@@ -228,7 +228,7 @@ func TestLiveEndsByItself(t *testing.T) {
 func TestGuardEnds(t *testing.T) {
 	t.Parallel()
 	for why, k := range map[string]Keep{
-		"limit": {Limit: time.Second, Lease: 3 * time.Second},
+		"limit": {Limit: 2 * time.Second, Lease: 3 * time.Second},
 		"floor": {Limit: time.Hour, Lease: 3 * time.Second, Floor: 1 << 50, Place: "/"},
 	} {
 		t.Run(why, func(t *testing.T) {

@@ -148,6 +148,10 @@ func TestSchedulesDeliver(t *testing.T) {
 	eventually(t, "that there is little room", func() bool {
 		return slices.ContainsFunc(h.messages(notify.CapacityBelow), func(m notify.Message) bool { return m.Device == "lon-probe-01" })
 	})
+	eventually(t, "the end of what was to be told", func() bool {
+		receivers, err := c.Receivers(ctx)
+		return err == nil && !slices.ContainsFunc(receivers, func(r api.Receiver) bool { return r.Waiting > 0 })
+	})
 	fallen := len(h.messages(notify.CapacityBelow))
 	if m := h.messages(notify.JobFailed)[0]; m.Schedule != "nightly" || m.Job != "1" || m.Severity != notify.Warning {
 		t.Errorf("%+v", m)
