@@ -82,7 +82,7 @@ func (s service) PinHostKeys(ctx context.Context, by string, req api.PinRequest)
 		}
 		if !strings.EqualFold(key.Host, hostName(dev)) {
 			return api.PinResult{}, &fault.Error{Kind: fault.Invalid, Act: "pin host key", Device: dev.Name,
-				Err: fault.New(fault.Invalid, "the key is for host %q, the device is %s", clip(key.Host), hostName(dev))}
+				Err: fault.New(fault.Invalid, "the key is for host %q, the device is %s", fault.Clip(key.Host, 64), hostName(dev))}
 		}
 		files[dev.KnownHosts] = append(files[dev.KnownHosts], device.HostKey(key))
 	}

@@ -39,7 +39,7 @@ func (d *Daemon) Start(ctx context.Context, by string, req api.JobRequest) (jobs
 func (d *Daemon) request(ctx context.Context, by string, req api.JobRequest) (jobs.Request, error) {
 	op, ok := d.operations[req.Operation]
 	if !ok {
-		return jobs.Request{}, fault.New(fault.Invalid, "there is no operation %q (there are: %s)", clip(req.Operation),
+		return jobs.Request{}, fault.New(fault.Invalid, "there is no operation %q (there are: %s)", fault.Clip(req.Operation, 64),
 			strings.Join(slices.Sorted(maps.Keys(d.operations)), ", "))
 	}
 	inv := d.inventory.Load()
@@ -140,13 +140,4 @@ func omitted(omit map[string]string) []string {
 
 func selection(sel api.Selection) inventory.Selection {
 	return inventory.Selection{Names: sel.Names, Selector: sel.Selector, All: sel.All}
-}
-
-// clip bounds what a request is quoted with.
-func clip(s string) string {
-	const most = 64
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "..."
-	}
-	return s
 }

@@ -75,7 +75,7 @@ func New(db *ledger.DB, keep time.Duration) *Store {
 // nothing.
 func (s *Store) Add(tx *ledger.Tx, of Series, p Point) error {
 	if of.Device == "" || len(of.Device) > maxName || len(of.Name) > maxName || strings.Contains(of.Device, "\x00") || p.Time.Unix() <= 0 {
-		return fault.New(fault.Invalid, "a point of %q on %q cannot be kept", clip(of.Name), clip(of.Device))
+		return fault.New(fault.Invalid, "a point of %q on %q cannot be kept", fault.Clip(of.Name, 64), fault.Clip(of.Device, 64))
 	}
 	p.Time = p.Time.UTC().Truncate(time.Second)
 	id, last, known := entry(tx.Get(nsSeries, of.key()))
@@ -255,15 +255,6 @@ func (s *Store) view(ctx context.Context, fn func(*ledger.Tx) error) error {
 		return fault.Wrap(fault.KindOf(err), "read the history", context.Cause(ctx))
 	}
 	return s.ledger.View(fn)
-}
-
-// clip bounds what a device called something.
-func clip(s string) string {
-	const most = 64
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "..."
-	}
-	return s
 }
 
 // PointsIn is Points within a transaction, its own writes included.

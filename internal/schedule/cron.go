@@ -34,7 +34,7 @@ type Expression struct {
 // fields (30 2 * * * runs at 03:30 in spring, and 30 1 * * * twice in autumn).
 func Parse(expression, zone string) (Expression, error) {
 	bad := func(err error) (Expression, error) {
-		return Expression{}, &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("read cron expression %q", clip(expression)), Err: err,
+		return Expression{}, &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("read cron expression %q", fault.Clip(expression, 64)), Err: err,
 			Next: "write five fields: minute, hour, day of month, month, day of week, as in 30 6 * * MON-FRI"}
 	}
 	fields := strings.Fields(expression)
@@ -83,7 +83,7 @@ func Zone(name string) (*time.Location, error) {
 	}
 	loc, err := time.LoadLocation(name)
 	if name == "Local" || err != nil {
-		return nil, &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("find time zone %q", clip(name)),
+		return nil, &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("find time zone %q", fault.Clip(name, 64)),
 			Err: errors.New("it is not known"), Next: "use a name such as Europe/London, or UTC"}
 	}
 	return loc, nil
@@ -177,13 +177,4 @@ func (e Expression) latest(since, until time.Time) time.Time {
 		since = at
 	}
 	return since
-}
-
-// clip bounds what a request is quoted with.
-func clip(s string) string {
-	const most = 64
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "..."
-	}
-	return s
 }

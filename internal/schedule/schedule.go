@@ -112,7 +112,7 @@ var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 // skip, run once. Errors are fault.Invalid.
 func (s *Schedule) Validate() error {
 	if !nameForm.MatchString(s.Name) {
-		return fault.New(fault.Invalid, "schedule name %q: 1 to 63 lower-case letters, digits, dots, - and _ are expected, beginning with a letter or a digit", clip(s.Name))
+		return fault.New(fault.Invalid, "schedule name %q: 1 to 63 lower-case letters, digits, dots, - and _ are expected, beginning with a letter or a digit", fault.Clip(s.Name, 64))
 	}
 	if s.TimeZone == "" {
 		s.TimeZone = "UTC"
@@ -128,9 +128,9 @@ func (s *Schedule) Validate() error {
 	}
 	switch {
 	case s.Overlap != Skip && s.Overlap != Queue && s.Overlap != Allow:
-		return fault.New(fault.Invalid, "overlap %q: skip, queue or allow is expected", clip(string(s.Overlap)))
+		return fault.New(fault.Invalid, "overlap %q: skip, queue or allow is expected", fault.Clip(string(s.Overlap), 64))
 	case s.Missed != RunOnce && s.Missed != Report:
-		return fault.New(fault.Invalid, "missed %q: run or report is expected", clip(string(s.Missed)))
+		return fault.New(fault.Invalid, "missed %q: run or report is expected", fault.Clip(string(s.Missed), 64))
 	case s.Jitter < 0 || s.Jitter > maxJitter:
 		return fault.New(fault.Invalid, "jitter %v: 0 to 24 hours are expected", s.Jitter)
 	case len(s.Deliver) > maxDeliver:

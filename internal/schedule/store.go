@@ -257,7 +257,7 @@ func read(tx *ledger.Tx, name string) (def Schedule, err error) {
 }
 
 func none(name string) error {
-	return &fault.Error{Kind: fault.NotFound, Err: fault.New(fault.NotFound, "there is no schedule %q", clip(name)),
+	return &fault.Error{Kind: fault.NotFound, Err: fault.New(fault.NotFound, "there is no schedule %q", fault.Clip(name, 64)),
 		Next: "fleetctl schedule list shows them"}
 }
 
