@@ -19,14 +19,14 @@ func policyOf(r *api.Rollout) (*rollout.Policy, error) {
 	p := &rollout.Policy{Canary: r.Canary, Soak: time.Duration(r.SoakSeconds) * time.Second, PauseAfterCanary: r.PauseAfter == "canary",
 		Approve: r.Approve, ResumeWindow: r.ResumeWindow, RequireCoverage: r.RequireCoverage}
 	if r.PauseAfter != "" && r.PauseAfter != "canary" {
-		return nil, fault.New(fault.Invalid, "a job can pause after the canary, not after %q", clip(r.PauseAfter))
+		return nil, fault.New(fault.Invalid, "a job can pause after the canary, not after %q", fault.Clip(r.PauseAfter, 64))
 	}
 	var err error
 	if p.Wave, err = rollout.ParseAmount(r.Wave); err != nil {
-		return nil, fault.Wrap(fault.Invalid, "read the size of a wave", err)
+		return nil, fault.Wrap(fault.Invalid, "read the size of a wave (--wave)", err)
 	}
 	if p.MaxFailures, err = rollout.ParseAmount(r.MaxFailures); err != nil {
-		return nil, fault.Wrap(fault.Invalid, "read the number of failures", err)
+		return nil, fault.Wrap(fault.Invalid, "read the number of failures (--max-failures)", err)
 	}
 	for _, text := range r.Window {
 		w, err := rollout.ParseWindow(text)
