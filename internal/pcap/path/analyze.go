@@ -217,11 +217,14 @@ func (p *pair) ran(to *place, s *stream, left int64) bool {
 	if from > until {
 		return false // nothing says that it ran
 	}
-	slack := int64(0)
-	if to.Ended != nil {
-		slack = margin // it may have been on its way
+	from, until = from+c.slack, until-c.slack
+	if to.Began != nil {
+		from += margin // it may have been faster than usual
 	}
-	return due >= from+c.slack && due <= until-c.slack-slack
+	if to.Ended != nil {
+		until -= margin // it may have been on its way
+	}
+	return due >= from && due <= until
 }
 
 func (a *analysis) keepLost(pl *place, f *flow, k *packet, link *Link) {

@@ -159,12 +159,16 @@ func (p *pair) estimate(samples map[*stream][]sample) {
 	default:
 		c.slack = int64(2 * time.Second) // hosts that keep their time by NTP are better
 	}
-	c.usualAway, c.usualBack = middle(all[0])-c.offset, middle(all[1])+c.offset
+	// Without a packet in a direction the way is taken to be as long as back.
+	if len(all[0]) > 0 {
+		c.usualAway = middle(all[0]) - c.offset
+		c.usualBack = max(c.usualAway, 0)
+	}
+	if len(all[1]) > 0 {
+		c.usualBack = middle(all[1]) + c.offset
+	}
 	if len(all[0]) == 0 {
 		c.usualAway = max(c.usualBack, 0)
-	}
-	if len(all[1]) == 0 {
-		c.usualBack = max(c.usualAway, 0)
 	}
 }
 
