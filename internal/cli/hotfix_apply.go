@@ -10,11 +10,11 @@ import (
 	"capfleet/internal/api"
 )
 
-const hotfixApplyKeysHelp = `device, action, result (installed, unchanged), file_name, install_name,
-installed_as, version, sha256, size_bytes, version_before, version_after,
-listed_before, listed_after, proofs (name, answer, how, detail, accepted),
-outage_from, outage_to, outage_seconds, differences (item, line, gone, new,
-matters), snapshot_before, snapshot_after, diff, detail`
+const hotfixApplyKeysHelp = `device, action, result (installed, rolled back, unchanged), file_name,
+install_name, installed_as, version, sha256, size_bytes, version_before,
+version_after, listed_before, listed_after, proofs (name, answer, how, detail,
+accepted), outage_from, outage_to, outage_seconds, differences (item, line,
+gone, new, matters), snapshot_before, snapshot_after, diff, detail`
 
 func (a *app) hotfixStageCommand() *cobra.Command {
 	var opts hotfixOptions

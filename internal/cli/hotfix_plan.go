@@ -232,8 +232,8 @@ func printHotfixPlan(w io.Writer, wide bool, screen output.Screen, rows []hotfix
 			if command == "" {
 				command = "(waits)"
 			}
-			line("               ", fmt.Sprintf("  %-12s %s", s.Step, command))
-			line("               ", fmt.Sprintf("  %-12s shown by: %s", "", s.Proof))
+			line("                ", fmt.Sprintf("  %-13s %s", s.Step, command))
+			line("                ", fmt.Sprintf("  %-13s shown by: %s", "", s.Proof))
 		}
 	}
 	if len(laid.Rows) > 0 {

@@ -91,8 +91,8 @@ func TestRolloutIsRefused(t *testing.T) {
 	past := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	for says, req := range map[string]api.JobRequest{
 		"--max-failures":     unsafely(&api.Rollout{MaxFailures: "0"}, "*"),
-		"size of a wave":     unsafely(&api.Rollout{Wave: "many"}, "*"),
-		"Satt is no day":     unsafely(&api.Rollout{Window: []string{"Satt 22:00+4h"}}, "*"),
+		"--wave":             unsafely(&api.Rollout{Wave: "many"}, "*"),
+		"--window":           unsafely(&api.Rollout{Window: []string{"Satt 22:00+4h"}}, "*"),
 		"--end":              unsafely(&api.Rollout{End: &past}, "*"),
 		"--require-coverage": unsafely(&api.Rollout{RequireCoverage: true}, "*"),
 		"--resume-window":    unsafely(&api.Rollout{ResumeWindow: true}, "*"),

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"capfleet/internal/device"
 	"capfleet/internal/operation"
 )
 
@@ -69,8 +70,12 @@ func (c *change) planSteps(f findings, staged bool) []PlanStep {
 			if p.Name != name {
 				continue
 			}
-			if p.Answer == NotObservable {
+			prompt := func(r device.Reading) bool { return r.Kind == device.ReadPrompt && r.Line == p.How }
+			switch {
+			case p.Answer == NotObservable:
 				return "not observable: " + p.Detail
+			case name == ProofNormalMode && slices.ContainsFunc(c.def.Proofs.NormalMode, prompt):
+				return "the prompt"
 			}
 			return p.How
 		}

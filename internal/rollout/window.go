@@ -62,7 +62,7 @@ func ParseWindow(s string) (Window, error) {
 }
 
 func badWindow(s, why string) error {
-	return fault.New(fault.Invalid, "window %q cannot be read: %s", fault.Clip(s, 60), why)
+	return fault.New(fault.Invalid, "window %q cannot be read: %s (--window)", fault.Clip(s, 60), why)
 }
 
 // dayOf gives the day of a name, and less than daily for none.

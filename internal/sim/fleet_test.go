@@ -425,21 +425,14 @@ func TestFiveHundredDevices(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&mem)
 	t.Logf("up in %v, heap %d KiB", up, mem.HeapAlloc/1024)
-	if up > 60*time.Second {
-		t.Errorf("500 devices took %v", up)
-	}
 	for i, d := range f.Devices() {
 		if i%25 == 0 && d.Jump == "" && d.Role == "probe" && !regexp.MustCompile(`^nyc`).MatchString(d.Name) {
 			x := openShell(t, login(t, f, d.Name), 80, 24)
 			x.expect(d.Name + ` > \z`)
 		}
 	}
-	start = time.Now()
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
-	}
-	if took := time.Since(start); took > 30*time.Second {
-		t.Errorf("closing took %v", took)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -159,12 +158,8 @@ func TestNothingOutlivesItsConnection(t *testing.T) {
 	}
 	x := openShell(t, login(t, f, "lon-probe-02"), 80, 24)
 	x.expect(`> \z`)
-	start := time.Now()
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
-	}
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("closing took %v", took)
 	}
 	x.ended()
 }
