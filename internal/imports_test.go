@@ -100,7 +100,7 @@ var allowed = map[string][]string{
 	"internal/stream":         {"internal/fault"},
 	"internal/audit":          {"internal/ledger", "internal/fault"},
 	"internal/ledger":         {"internal/fault"},
-	"internal/config":         {"internal/secret", "internal/fault"},
+	"internal/config":         {"internal/hint", "internal/secret", "internal/fault"},
 	"internal/secret":         {},
 	"internal/hint":           {},
 	"internal/fault":          {},

@@ -245,7 +245,8 @@ func TestBadSettings(t *testing.T) {
 		flags map[string]string
 		want  string
 	}{
-		"unknown key":       {file: "state: /s\nsokcet: /x\n", want: `:2:1: unknown key "sokcet" (known: state, inventory, socket,`},
+		"unknown key":       {file: "state: /s\nsokcet: /x\n", want: `:2:1: unknown key "sokcet" (did you mean socket?)`},
+		"unlike any key":    {file: "bananas: /x\n", want: `:1:1: unknown key "bananas" (known: state, inventory, socket,`},
 		"unknown inner key": {file: "log: {levl: debug}\n", want: `:1:7: unknown key "levl"`},
 		"twice":             {file: "state: /a\nstate: /b\n", want: ":2:1:"},
 		"wrong type":        {file: "limits: {global: many}\n", want: ":1:18:"},

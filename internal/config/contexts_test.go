@@ -82,7 +82,8 @@ func TestContextsRefuse(t *testing.T) {
 		"current: lab\n":                           `no context "lab"`,
 		"contexts: {-x: {server: y}}":              `"-x"`,
 		"contexts: {a b: {server: y}}":             `"a b"`,
-		"currant: lab":                             "known: current, contexts",
+		"currant: lab":                             "did you mean current?",
+		"cherry: lab":                              "known: current, contexts",
 	} {
 		path := write(t, text)
 		if _, err := LoadContexts(path); !fault.Is(err, fault.Invalid) && !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), path) {

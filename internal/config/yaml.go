@@ -5,18 +5,20 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 
 	"capfleet/internal/fault"
+	"capfleet/internal/hint"
 )
 
 // maxFile bounds a configuration file.
 const maxFile = 1 << 20
 
 // readYAML reads a file strictly. An error is fault.Invalid with the position in
-// the file; for a key that is not known it lists those that are.
+// the file; for a key that is not known it names the nearest, or lists all.
 func readYAML(path, act string, into any, known func() []string, opts ...yaml.DecodeOption) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -59,7 +61,11 @@ func positioned(path string, err error, known func() []string) error {
 	message := at.GetMessage()
 	var unknown *yaml.UnknownFieldError
 	if errors.As(err, &unknown) {
-		message = fmt.Sprintf("unknown key %q (known: %s)", at.GetToken().Value, strings.Join(known(), ", "))
+		help := "known: " + strings.Join(known(), ", ")
+		if near, ok := hint.Nearest(at.GetToken().Value, slices.Values(known())); ok {
+			help = "did you mean " + near + "?"
+		}
+		message = fmt.Sprintf("unknown key %.80q (%s)", at.GetToken().Value, help)
 	}
 	pos := at.GetToken().Position
 	return fmt.Errorf("%s:%d:%d: %s", path, pos.Line, pos.Column, message)

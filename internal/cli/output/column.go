@@ -124,7 +124,10 @@ func (c Column) cell(rec record, at place) (text string, ok bool) {
 		}
 	case Age:
 		text, _ := v.(string)
-		if t, err := time.Parse(time.RFC3339, text); err == nil && s == inTable && !at.now.IsZero() {
+		if t, err := time.Parse(time.RFC3339, text); err == nil && s == inTable {
+			if at.now.IsZero() {
+				return t.UTC().Truncate(time.Second).Format(time.RFC3339), true
+			}
 			return Short(at.now.Sub(t).Truncate(time.Second)) + " ago", true
 		}
 	case List:
