@@ -369,18 +369,17 @@ func (p *pair) licence(ctx context.Context, env operation.Env, dev *device.Devic
 
 // forbidden makes one error of the reasons.
 func (p *pair) forbidden(o *outlook) error {
-	var words []string
-	name := ""
+	var words, names []string
 	for _, dev := range p.devices {
+		names = append(names, dev.Name)
 		for _, why := range o.forbids[dev.Name] {
 			words = append(words, dev.Name+": "+why)
-			name = dev.Name
 		}
 	}
 	if len(words) == 0 {
 		return nil
 	}
-	return &fault.Error{Kind: fault.Conflict, Act: "nothing was done", Device: name, Stage: stepPreflight, Err: errors.New(strings.Join(words, "; "))}
+	return &fault.Error{Kind: fault.Conflict, Act: "nothing was done on " + strings.Join(names, " and "), Stage: stepPreflight, Err: errors.New(strings.Join(words, "; "))}
 }
 
 // observePreflight looks whether the unit may be touched. Once the change has begun
