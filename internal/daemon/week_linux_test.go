@@ -40,6 +40,7 @@ type weekOrder struct {
 	Began                time.Time // really
 	Begin, End           time.Time // on the compressed clock
 	Factor               int
+	Keep                 int // jobs; 0 keeps all
 }
 
 func (o weekOrder) now() time.Time {
@@ -72,6 +73,7 @@ func liveTheWeek(order string) error {
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Retry:  jobs.RetryPolicy{Attempts: 2, Base: time.Second, Max: 2 * time.Second},
 		Now:    o.now, LookEvery: 5 * time.Millisecond,
+		Upkeep: Upkeep{Jobs: jobs.Retention{Jobs: o.Keep}},
 		Notifications: &config.Notifications{
 			Receivers: []config.Receiver{{Name: "files", Directory: &config.Directory{Path: filepath.Join(o.Dir, "reports")}},
 				{Name: "hook", Webhook: &config.Webhook{URL: o.Hook}}},
@@ -130,10 +132,11 @@ type week struct {
 }
 
 // TestWeek runs schedules for days on a compressed clock, over a daylight-saving
-// change, with a device that is dead, while fleetd is killed again and again and its
-// disk is full now and then. In the end every time of every schedule was decided
+// change, with a device that dies and comes back, while fleetd is killed again and again
+// and its disk is full now and then. In the end every time of every schedule was decided
 // once, every run that was promised has its job and every live device its rows, once;
-// every delivery is there and every failure was told; and fleetd leaves nothing behind.
+// every delivery is there and every failure was told; what is not to be kept goes; and
+// fleetd leaves nothing behind.
 func TestWeek(t *testing.T) {
 	days, factor := 1, 8000
 	if v := os.Getenv(weekDays); v != "" {
@@ -150,11 +153,8 @@ func TestWeek(t *testing.T) {
 		order: weekOrder{Dir: dir, Inventory: f.Inventory(), Hook: h.URL, Began: time.Now(), Factor: factor,
 			Begin: time.Date(2026, 10, 24, 18, 20, 0, 0, time.UTC)}}
 	w.order.End = w.order.Begin.AddDate(0, 0, days)
-	raw, err := json.Marshal(w.order)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(dir, "order"), string(raw))
+	w.give(w.order)
+	var err error
 	if w.client, err = client.New(filepath.Join(dir, "s")); err != nil {
 		t.Fatal(err)
 	}
@@ -171,10 +171,10 @@ func TestWeek(t *testing.T) {
 		w.ask(func(ctx context.Context) (err error) { s, err = w.client.AddSchedule(ctx, req); return err })
 		w.begin[name] = s.CreatedAt
 	}
-	kills, full := 0, 0
+	kills, full, dead := 0, 0, true
 	for w.order.now().Before(w.order.End) {
 		w.look()
-		switch rand.IntN(4) {
+		switch rand.IntN(5) {
 		case 0, 1:
 			w.pause(time.Duration(rand.IntN(900)) * time.Millisecond)
 		case 2:
@@ -186,6 +186,15 @@ func TestWeek(t *testing.T) {
 			_ = w.cmd.Wait()
 			kills++
 			w.launch()
+		case 4:
+			dead = !dead
+			fault := "none"
+			if dead {
+				fault = "down"
+			}
+			if err := f.Order("lon-probe-02", fault); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	// What a full disk may have left is a matter of a restart; the last process lives on
@@ -195,12 +204,8 @@ func TestWeek(t *testing.T) {
 	w.launch()
 	w.quiet()
 	w.verify(h)
-	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.cmd.Wait(); err != nil {
-		t.Errorf("the last process: %v\n%s", err, w.log)
-	}
+	w.end()
+	w.verifyRetention()
 	info, err := os.Stat(filepath.Join(dir, "state", "ledger.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -209,6 +214,45 @@ func TestWeek(t *testing.T) {
 		t.Errorf("the ledger has %d bytes after %d days", info.Size(), days)
 	}
 	t.Logf("%d days: %d decisions, %d kills, %d times a full disk, a ledger of %d bytes", days, len(w.runs), kills, full, info.Size())
+}
+
+// give writes down what the next process is told.
+func (w *week) give(o weekOrder) {
+	w.t.Helper()
+	raw, err := json.Marshal(o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	write(w.t, filepath.Join(o.Dir, "order"), string(raw))
+}
+
+// end stops the process in order and hears what it left behind.
+func (w *week) end() {
+	w.t.Helper()
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.cmd.Wait(); err != nil {
+		w.t.Errorf("a process that was told to stop: %v\n%s", err, w.log)
+	}
+}
+
+// verifyRetention lives on with a bound of what is kept, now that all was compared.
+func (w *week) verifyRetention() {
+	w.t.Helper()
+	o := w.order
+	o.Keep = 10
+	w.give(o)
+	w.launch()
+	eventually(w.t, "that old jobs go", func() bool {
+		var l api.JobList
+		w.ask(func(ctx context.Context) (err error) {
+			l, err = w.client.Jobs(ctx, api.JobQuery{Limit: 1000})
+			return err
+		})
+		return len(l.Rows) <= o.Keep+5 // some are made meanwhile
+	})
+	w.end()
 }
 
 // launch starts a process and returns when it answers.
@@ -407,6 +451,12 @@ func (w *week) verifyJob(ctx context.Context, h *hookReceiver, job api.Job, run 
 	}
 	switch run.Schedule {
 	case "hourly":
+		if job.State == "succeeded" {
+			if !strings.Contains(fmt.Sprintf("%s", res.Rows), `"lon-probe-02"`) {
+				w.t.Errorf("job %s has no row of the device that was back", job.ID)
+			}
+			return
+		}
 		eventually(w.t, "that job "+job.ID+" is told of", func() bool {
 			for _, m := range h.messages(notify.JobFailed) {
 				if m.Job == job.ID {
