@@ -135,8 +135,15 @@ func (a *analyze) run(ctx context.Context, env operation.Env) (operation.Observa
 	switch {
 	case ctx.Err() != nil:
 		return operation.Observation{}, context.Cause(ctx)
-	case why == "" && err != nil: // on every interface
+	case why == "" && out.rows == 0: // it ended on every interface by itself
 		return operation.Observation{}, a.unfit(ctx, env, err)
+	case why == "":
+		// A failed task has no rows; what was found is worth more.
+		env.Warn(a.dev, "the analysis ended before its time: %v", err)
+		if err := a.unfit(ctx, env, nil); err != nil {
+			return operation.Observation{}, err
+		}
+		why = endDevice
 	case err != nil:
 		env.Warn(a.dev, "%v", err)
 	}
