@@ -234,3 +234,21 @@ func TestAnalyzeRefuses(t *testing.T) {
 		t.Errorf("%d %s", code, r.err.String())
 	}
 }
+
+// A tcpdump that ends by itself takes nothing of what was found with it.
+func TestAnalyzeEndsByItself(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	server := f.tlsServer(t)
+	r := f.fleetctl(t, "capture", "start", "bed", "--analyze", "tls-audit", "--on", "eth0=tcp", "--limit", "10m", "-o", "json")
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	(&analysis{fleet: f}).until(t, "found.example", func() { shake(t, server, tls.VersionTLS12, "found.example") })
+	for _, pid := range f.Processes(t, "tcpdump") {
+		_ = syscall.Kill(pid, syscall.SIGINT)
+	}
+	if code := r.wait(t); code != 0 || !bytes.Contains(r.out.bytes(), []byte("found.example")) || !bytes.Contains(r.err.Bytes(), []byte("before its time")) {
+		t.Errorf("%d %s %s", code, r.out.bytes(), r.err.String())
+	}
+}
