@@ -250,9 +250,7 @@ func selLine(raw json.RawMessage) (json.RawMessage, error) {
 		fields["place"] = json.RawMessage(`"` + place + `"`)
 	}
 	if row.New {
-		fields["new"] = json.RawMessage(`"new"`)
-	} else {
-		delete(fields, "new")
+		fields["mark"] = json.RawMessage(`"new"`)
 	}
 	return json.Marshal(fields)
 }
@@ -281,7 +279,7 @@ func selView() output.View {
 			{Key: "severity", Head: "SEVERITY", Kind: output.State},
 			{Key: "kind", Head: "KIND", Wide: true},
 			{Key: "place", Head: "AT"},
-			{Key: "new", Head: "NEW"},
+			{Key: "mark", Head: "NEW"},
 			{Key: "event", Head: "EVENT"},
 			{Key: "sensor_type", Head: "SENSOR", Wide: true},
 			{Key: "sensor_number", Head: "NUMBER", Kind: output.Number, Wide: true},
