@@ -217,7 +217,14 @@ func enough(samples []sample) string {
 		return "too little data for a trend"
 	}
 	if days := samples[len(samples)-1].to - samples[0].from; len(samples) < leastSamples || days < leastDays {
-		return fmt.Sprintf("too little data: %d readings over %.0f days; a trend takes a week of them", len(samples)+1, math.Max(days, 0))
+		readings := len(samples)
+		if samples[0].to > samples[0].from {
+			readings++ // each tells of the time between two
+		}
+		if readings == 1 {
+			return "too little data: one reading; a trend takes a week of them"
+		}
+		return fmt.Sprintf("too little data: %d readings over %.0f days; a trend takes a week of them", readings, math.Max(days, 0))
 	}
 	return ""
 }
