@@ -15,7 +15,7 @@ import (
 
 func (a *app) jobCommand() *cobra.Command {
 	cmd := a.group("job", "jobs that fleetd ran and runs")
-	cmd.AddCommand(a.jobListCommand(), a.jobShowCommand(), a.jobWatchCommand(), a.jobPauseCommand(), a.jobResumeCommand(),
+	cmd.AddCommand(a.jobListCommand(), a.jobShowCommand(), a.jobLogsCommand(), a.jobWatchCommand(), a.jobPauseCommand(), a.jobResumeCommand(),
 		a.jobApproveCommand(), a.jobCancelCommand(), a.jobRetryCommand())
 	return cmd
 }
