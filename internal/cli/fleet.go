@@ -34,10 +34,10 @@ type fleet interface {
 	templateFleet
 	doctorFleet
 	auditFleet
-	streamFleet
 	scheduleFleet
 	notifyFleet
 	historyFleet
+	streamFleet
 }
 
 var _ fleet = (*client.Client)(nil)
