@@ -78,7 +78,7 @@ type jobLine struct {
 	Title      string  `json:"title"`
 	State      string  `json:"state"`
 	Done       string  `json:"done"`   // of how many
-	Failed     int     `json:"failed"` // or otherwise not done
+	Failed     int     `json:"failed"` // or needs attention; what was skipped or canceled is in counts
 	Counts     string  `json:"counts"`
 	CreatedBy  string  `json:"created_by"`
 	CreatedAt  string  `json:"created_at"`
@@ -89,7 +89,8 @@ type jobLine struct {
 func jobLines(list []api.Job) []jobLine {
 	lines := make([]jobLine, len(list))
 	for i, j := range list {
-		done, failed := tasksDone(j.Counts)
+		done, _ := tasksDone(j.Counts)
+		failed := j.Counts["failed"] + j.Counts["attention"]
 		lines[i] = jobLine{ID: j.ID, Title: jobTitle(j), State: j.State, Done: fmt.Sprintf("%d/%d", done, j.Devices), Failed: failed,
 			Counts: countsText(j.Counts), CreatedBy: j.CreatedBy, CreatedAt: showTime(&j.CreatedAt), Took: took(j.StartedAt, j.FinishedAt)}
 		if j.FinishedAt != nil {
