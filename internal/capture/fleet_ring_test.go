@@ -60,7 +60,7 @@ func TestRingsOfAFleet(t *testing.T) {
 	write("an old TRIGGER\n")
 	there := t.TempDir()
 	start := f.fleetctl(t, "capture", "start", "--all", "--on", "eth0=udp port 9", "--ring", "2x5MB", "--min-free", "0", "--dir", there,
-		"--until-log", "TRIGGER", "--log", log, "--after", "2s", "--detach")
+		"--until-log", "TRIGGER", "--log", log, "--after", "2s", "--limit", "15m", "--detach")
 	if code := start.run(t); code != 0 {
 		t.Fatalf("%d: %s", code, start.err.String())
 	}
@@ -146,7 +146,7 @@ func TestCaptureStopCollects(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	there := t.TempDir()
-	start := f.fleetctl(t, "capture", "start", "bed", "--on", "eth0=udp port 9", "--ring", "2x5MB", "--min-free", "0", "--dir", there, "--detach")
+	start := f.fleetctl(t, "capture", "start", "bed", "--on", "eth0=udp port 9", "--ring", "2x5MB", "--min-free", "0", "--dir", there, "--limit", "15m", "--detach")
 	if code := start.run(t); code != 0 || !strings.Contains(start.err.String(), "capture stop") {
 		t.Fatalf("%d: %s", code, start.err.String())
 	}

@@ -309,6 +309,10 @@ func ringSpec(t *testing.T, text string, devices ...*device.Device) *RingSpec {
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		t.Fatal(err)
 	}
+	if s.LimitSeconds == defaultLimit.Seconds() {
+		// What a killed test leaves on this machine is not to stay for a day.
+		s.LimitSeconds = (15 * time.Minute).Seconds()
+	}
 	if err := s.prepare(devices); err != nil {
 		t.Fatal(err)
 	}

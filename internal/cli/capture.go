@@ -227,11 +227,60 @@ func (a *app) followLive(ctx context.Context, f fleet, job api.Job, notice func(
 	}
 }
 
+// liveFile is a file that a capture is written to. What it held before goes with
+// the first byte of the capture: a device that refuses costs nobody an older file.
+type liveFile struct {
+	file    *os.File
+	regular bool // a device or a FIFO has nothing to take back
+	made    bool // it was not there before
+	begun   bool
+}
+
 // newCaptureFile opens the file that a capture is written to. A capture may hold
 // anything, so it is its owner's alone.
-func newCaptureFile(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	return f, fault.Wrap(fault.Invalid, "open the file for the capture", err)
+func newCaptureFile(name string) (*liveFile, error) {
+	const act = "open the file for the capture"
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	made := err == nil
+	if errors.Is(err, os.ErrExist) {
+		f, err = os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, act, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, act, errors.Join(err, f.Close()))
+	}
+	return &liveFile{file: f, regular: info.Mode().IsRegular(), made: made}, nil
+}
+
+// Write implements io.Writer.
+func (c *liveFile) Write(p []byte) (int, error) {
+	if !c.begun && c.regular {
+		if err := c.file.Truncate(0); err != nil {
+			return 0, err
+		}
+	}
+	c.begun = true
+	return c.file.Write(p)
+}
+
+// Seek and Truncate are a truncater's.
+func (c *liveFile) Seek(offset int64, whence int) (int64, error) {
+	return c.file.Seek(offset, whence)
+}
+
+func (c *liveFile) Truncate(size int64) error { return c.file.Truncate(size) }
+
+// Close closes the file, and removes one that was made for a capture of which
+// nothing came.
+func (c *liveFile) Close() error {
+	err := c.file.Close()
+	if c.made && !c.begun {
+		err = errors.Join(err, os.Remove(c.file.Name()))
+	}
+	return err
 }
 
 // writeFault words that a capture could not be written further.

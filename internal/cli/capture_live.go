@@ -109,7 +109,7 @@ func (a *app) captureLive(ctx context.Context, f fleet, opts *captureLiveOptions
 		return err
 	}
 	if opts.write != "" {
-		// Only now: a capture that is refused leaves an older file alone.
+		// Only now: a capture that is refused here makes no file.
 		file, ferr := newCaptureFile(opts.write)
 		if ferr != nil {
 			_, cerr := f.Cancel(context.WithoutCancel(ctx), job.ID)

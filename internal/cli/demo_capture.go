@@ -34,7 +34,7 @@ func (a *app) tourCapture(ctx context.Context, env *demo.Env, f fleet, dir strin
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, file.Close(), os.Remove(name)) }()
+	defer func() { err = errors.Join(err, file.Close(), os.RemoveAll(name)) }()
 	n, seconds := int64(demoPackets), 60.0
 	job, err := a.start(ctx, f, "capture", captureSpec{Live: &liveSpec{Interface: "eth0", Filter: "tcp port 443", Packets: &n, DurationSeconds: &seconds}},
 		api.Selection{Names: []string{device}})
