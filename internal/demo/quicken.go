@@ -23,7 +23,7 @@ func quicken(def *device.Definition) {
 	h.Poll, h.Reconnect = 100*time.Millisecond, time.Minute
 	if h.MaintenanceMode != nil {
 		m := *h.MaintenanceMode
-		m.Down, m.Settle = 15*time.Second, 2*time.Second
+		m.Down, m.Settle, m.Stable = 15*time.Second, 2*time.Second, 300*time.Millisecond
 		m.Return = device.Span{Typical: 5 * time.Second, Worst: 2 * time.Minute}
 		h.MaintenanceMode = &m
 	}

@@ -61,8 +61,10 @@ type MaintenanceMode struct {
 	// Down is how long after a reload was typed a device may still be up.
 	Down time.Duration `yaml:"down"`
 	// Settle is how long a device that is up again may take to be in normal mode and
-	// to capture.
+	// to capture, and Stable for how long it must then stay so without another
+	// reboot.
 	Settle time.Duration `yaml:"settle"`
+	Stable time.Duration `yaml:"stable"`
 	// Return is the time from the reload to a device that is proven to be back.
 	Return Span `yaml:"return"`
 }
@@ -190,8 +192,8 @@ func (c checker) maintenanceMode(d *Definition, m *MaintenanceMode, here []any) 
 		return c.errorf(here, "takeover needs config_mode: the mode that is taken over")
 	case !strings.Contains(m.Install.Line, InstallNamePlace):
 		return c.errorf(with(here, "install", "line"), "must have %s in it", InstallNamePlace)
-	case m.Down <= 0 || m.Settle <= 0:
-		return c.errorf(here, "down and settle must be times above 0")
+	case m.Down <= 0 || m.Settle <= 0 || m.Stable <= 0:
+		return c.errorf(here, "down, settle and stable must be times above 0")
 	}
 	if err := c.span(m.Return, with(here, "return")); err != nil {
 		return err

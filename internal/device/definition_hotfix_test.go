@@ -42,6 +42,7 @@ func TestHotfixDefinitionErrors(t *testing.T) {
 		"unknown question":     {"takeover: takeover", "takeover: who", `hotfix.maintenance_mode.takeover: "who" is not a question`},
 		"takes over by itself": {"answers: {confirm: 'yes', save_first: 'yes'}", "answers: {takeover: 'YES'}", "taking over is only ever asked for by the operator"},
 		"answer to nothing":    {"answers: {confirm: 'yes', save_first: 'yes'}", "answers: {sure: 'yes'}", `"sure" is not a question`},
+		"no time to stay up":   {"    stable: 2m\n", "", "down, settle and stable must be times above 0"},
 		"worst before typical": {"return: {typical: 6m, worst: 30m}", "return: {typical: 6m, worst: 5m}", "hotfix.maintenance_mode.return: typical and worst"},
 		"no poll":              {"  poll: 5s\n", "", "hotfix: reconnect and poll must be times above 0"},
 		"no time":              {"    down: 3m\n", "    down: soon\n", "cannot unmarshal"},

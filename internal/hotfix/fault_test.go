@@ -7,6 +7,7 @@ import (
 
 	"capfleet/internal/hotfix"
 	"capfleet/internal/jobs"
+	"capfleet/internal/sim"
 )
 
 // Every fault that a simulated probe can be ordered to have ends in the state that
@@ -128,6 +129,45 @@ func on(name string, faults []string) []string {
 		out[i] = name + ":" + f
 	}
 	return out
+}
+
+// A probe that reboots for ever is up and as it should be now and then, and has not
+// come back for all that.
+func TestRebootsForEver(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, map[string]string{"stable": "10m"})
+	w := r.job(probe, r.spec(hotfix.Apply))
+	looped := make(chan error, 1)
+	ctx := t.Context()
+	go func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			entries, err := sim.ReadJournal(r.Sim.Dir())
+			if err != nil {
+				looped <- err
+				return
+			}
+			if slices.ContainsFunc(entries, func(e sim.JournalEntry) bool { return e.Device == probe && e.Event == "boot" }) {
+				looped <- r.Sim.Order(probe, "reboot_loop=3s")
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				looped <- ctx.Err()
+				return
+			}
+		}
+	}()
+	res := w.run()
+	if err := <-looped; err != nil {
+		t.Fatal(err)
+	}
+	want(t, res, jobs.Attention, "it came back and rebooted again: up for", "put into maintenance mode at")
+	if got := r.events(probe); got["install"] != 1 || got["maintenance_on"] != 1 {
+		t.Errorf("events %v", got)
+	}
 }
 
 // What one job left in maintenance mode, another one takes up: it is not installed

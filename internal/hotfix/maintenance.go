@@ -62,7 +62,7 @@ func (m *maintenance) worstCase(action Action) time.Duration {
 	if action != Apply {
 		return m.how.Look.Worst
 	}
-	return 2*m.how.Look.Worst + m.outage().Worst
+	return 2*m.how.Look.Worst + m.outage().Worst + m.mode.Stable
 }
 
 // outage is how long nothing is captured.

@@ -239,6 +239,26 @@ func rebooted(before, after boot) (Answer, string) {
 	}
 }
 
+// rebootedAgain says how a device that is being watched shows that it booted between
+// two looks, "" where it does not. An answer that comes late makes an uptime look too
+// short: it counts only where it is less than the time that has passed.
+func rebootedAgain(earlier, now boot) string {
+	switch {
+	case earlier.Kind == "" || earlier.Kind != now.Kind || earlier.Line != now.Line:
+		return ""
+	case now.Kind != device.ReadUptime:
+		if earlier.Value == now.Value {
+			return ""
+		}
+		return fmt.Sprintf("%s, before %s", quote(now.Value), quote(earlier.Value))
+	}
+	passed := now.At.Sub(earlier.At)
+	if now.Uptime >= earlier.Uptime && now.Uptime >= (passed-clockSlack).Seconds()-now.Grain {
+		return ""
+	}
+	return fmt.Sprintf("up for %s, and %s earlier for %s", short(now.Uptime), short(passed.Seconds()), short(earlier.Uptime))
+}
+
 // normalMode tells whether the device is out of maintenance mode.
 func (l look) normalMode(ctx context.Context, readings []device.Reading) (Proof, error) {
 	return l.first(ProofNormalMode, readings, func(r device.Reading) (Answer, string, error) {

@@ -137,6 +137,35 @@ func TestRebooted(t *testing.T) {
 	}
 }
 
+// A device that was up for 30 s is looked at again.
+func TestRebootedAgain(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 1, 2, 0, 0, 0, time.UTC)
+	up := func(seconds float64, later time.Duration) boot {
+		return boot{Kind: device.ReadUptime, Line: "show version", Uptime: seconds, Grain: 1, At: at.Add(later)}
+	}
+	id := func(value string) boot { return boot{Kind: device.ReadBootID, Value: value, At: at} }
+	for name, c := range map[string]struct {
+		earlier, now boot
+		want         bool
+	}{
+		"up since":                    {up(30, 0), up(150, 2*time.Minute), false},
+		"the same second":             {up(30, 0), up(30, 400*time.Millisecond), false},
+		"answered 20 s late":          {up(30, 0), up(130, 2*time.Minute), false},
+		"fleetd was suspended":        {up(30, 0), up(4000, 2*time.Minute), false},
+		"rebooted":                    {up(30, 0), up(5, 2*time.Minute), true},
+		"rebooted and up for as long": {up(30, 0), up(35, 2*time.Minute), true},
+		"shown by nothing before":     {boot{}, up(5, time.Minute), false},
+		"shown by nothing now":        {up(30, 0), boot{At: at}, false},
+		"the same boot":               {id("a"), id("a"), false},
+		"another boot":                {id("a"), id("b"), true},
+	} {
+		if why := rebootedAgain(c.earlier, c.now); (why != "") != c.want {
+			t.Errorf("%s: %q", name, why)
+		}
+	}
+}
+
 func TestReadBoot(t *testing.T) {
 	t.Parallel()
 	r := definition(t).Proofs.Rebooted[0]

@@ -16,26 +16,26 @@ import (
 // nothing of its boots and the operator accepts that, a device that has left
 // maintenance mode is taken for one that has: only a reload leads out of it, as far
 // as is known.
-func (c *change) hasRebooted(ctx context.Context, env operation.Env) (Proof, error) {
+func (c *change) hasRebooted(ctx context.Context, env operation.Env) (p Proof, now boot, err error) {
 	l := c.look(env)
-	now, p, err := l.boot(ctx, c.def.Proofs.Rebooted)
+	now, p, err = l.boot(ctx, c.def.Proofs.Rebooted)
 	if err != nil {
-		return p, err
+		return p, now, err
 	}
 	p.Answer, p.Detail = rebooted(c.before.Boot, now)
 	if p.Answer != NotObservable || !c.spec.accepts(ProofRebooted) {
-		return p, nil
+		return p, now, nil
 	}
 	normal, err := l.normalMode(ctx, c.def.Proofs.NormalMode)
 	if err != nil {
-		return p, err
+		return p, now, err
 	}
 	if normal.Answer == Disproven {
 		p.Answer, p.Detail = Disproven, p.Detail+"; still in maintenance mode"
 	} else {
 		p.Accepted = true
 	}
-	return p, nil
+	return p, now, nil
 }
 
 // gone reports whether an error is that of a device that does not answer.
@@ -53,7 +53,7 @@ func (c *change) observeReload(ctx context.Context, env operation.Env) (operatio
 	}
 	var p Proof
 	err = c.reconnecting(ctx, env, func() (err error) {
-		p, err = c.hasRebooted(ctx, env)
+		p, _, err = c.hasRebooted(ctx, env)
 		return err
 	})
 	switch {
@@ -72,7 +72,7 @@ func (c *change) observeReload(ctx context.Context, env operation.Env) (operatio
 func (c *change) goingDown(ctx context.Context, env operation.Env, act actRecord) (operation.Observation, error) {
 	until := act.At.Add(c.mode.Down)
 	for {
-		p, err := c.hasRebooted(ctx, env)
+		p, _, err := c.hasRebooted(ctx, env)
 		switch {
 		case ctx.Err() != nil:
 			return failed(stopped(ctx, c.dev))
@@ -130,7 +130,8 @@ func (c *change) reload(ctx context.Context, env operation.Env) error {
 }
 
 // observeReturn waits for the device and proves that it is back: rebooted, in
-// normal mode, with the hotfix, and capturing.
+// normal mode, with the hotfix, and capturing; and that it stays so for some time
+// without another reboot, which is seen once more at the end of it.
 func (c *change) observeReturn(ctx context.Context, env operation.Env) (operation.Observation, error) {
 	act, err := came(env, stepReload)
 	if err != nil {
@@ -144,28 +145,46 @@ func (c *change) observeReturn(ctx context.Context, env operation.Env) (operatio
 		// A person has taken it up again: it is given some time to answer.
 		until = env.Now().Add(c.mode.Settle)
 	}
-	var up time.Time // since when it is known to have rebooted
+	var up, good time.Time // since when it is known to have rebooted, and since when all proofs hold
+	var first, last boot   // what it showed of its boot when they held first, and when it was looked at last
 	for {
-		proofs, wrong, err := c.back(ctx, env)
+		proofs, booted, wrong, err := c.back(ctx, env)
+		now := env.Now()
 		if err == nil {
 			c.last = inOrder(proofs)
+			for _, earlier := range []boot{first, last} {
+				if why := rebootedAgain(earlier, booted); why != "" {
+					return inconclusive("it came back and rebooted again: %s", why)
+				}
+			}
+		}
+		switch {
+		case err != nil || wrong != "":
+			good = time.Time{}
+		case good.IsZero():
+			good = now
+			if first.Kind == "" {
+				first = booted
+			}
+		}
+		if err == nil && first.Kind != "" {
+			last = booted
 		}
 		switch {
 		case ctx.Err() != nil:
 			return failed(stopped(ctx, c.dev))
 		case err != nil && !fault.KindOf(err).Retryable():
 			return inconclusive("it is back and cannot be worked with: %v", err)
-		case err == nil && wrong == "":
-			return c.returned(ctx, env, proofs)
+		case !good.IsZero() && now.Sub(good) >= c.mode.Stable:
+			return c.returned(ctx, env, proofs, good)
 		}
-		now := env.Now()
 		if err == nil && proofs[ProofRebooted].Answer != Disproven && up.IsZero() {
 			up = now
 		}
 		switch {
 		case err != nil && now.After(until):
 			return inconclusive("not back %s after the reload: %v", short(now.Sub(act.At).Seconds()), err)
-		case err == nil && (!up.IsZero() && now.Sub(up) > c.mode.Settle || up.IsZero() && now.After(act.At.Add(c.mode.Down)) || now.After(until)):
+		case err == nil && wrong != "" && (!up.IsZero() && now.Sub(up) > c.mode.Settle || up.IsZero() && now.After(act.At.Add(c.mode.Down)) || now.After(until)):
 			return inconclusive("it came back wrong: %s", wrong)
 		}
 		env.Progress(c.dev, int64(now.Sub(act.At).Seconds()), int64(c.mode.Return.Worst.Seconds()), "seconds")
@@ -175,9 +194,9 @@ func (c *change) observeReturn(ctx context.Context, env operation.Env) (operatio
 	}
 }
 
-// back looks once whether the device is back. wrong says what is not as it should
-// be; an error is that it does not answer.
-func (c *change) back(ctx context.Context, env operation.Env) (proofs map[string]Proof, wrong string, err error) {
+// back looks once whether the device is back. booted is what it shows of its boot,
+// wrong says what is not as it should be; an error is that it does not answer.
+func (c *change) back(ctx context.Context, env operation.Env) (proofs map[string]Proof, booted boot, wrong string, err error) {
 	l := c.look(env)
 	proofs = map[string]Proof{}
 	var not []string
@@ -190,34 +209,34 @@ func (c *change) back(ctx context.Context, env operation.Env) (proofs map[string
 			not = append(not, fmt.Sprintf("%s %s (%s)", p.Name, strings.ReplaceAll(string(p.Answer), "_", " "), p.Detail))
 		}
 	}
-	p, err := c.hasRebooted(ctx, env)
+	p, booted, err := c.hasRebooted(ctx, env)
 	if err != nil {
-		return nil, "", err
+		return nil, booted, "", err
 	}
 	see(p, p.Answer == Proven)
 	if len(not) > 0 {
-		return proofs, strings.Join(not, "; "), nil
+		return proofs, booted, strings.Join(not, "; "), nil
 	}
 	if p, err = l.normalMode(ctx, c.def.Proofs.NormalMode); err != nil {
-		return nil, "", err
+		return nil, booted, "", err
 	}
 	see(p, p.Answer == Proven)
 	why, err := c.failure(env)
 	if err != nil {
-		return nil, "", err
+		return nil, booted, "", err
 	}
 	if why == "" {
 		now, err := c.installedOnce(ctx, env)
 		if err != nil {
-			return nil, "", err
+			return nil, booted, "", err
 		}
 		see(now.p, now.answer == Proven)
 	}
 	if len(not) > 0 {
-		return proofs, strings.Join(not, "; "), nil // capture is looked at twice, some time apart
+		return proofs, booted, strings.Join(not, "; "), nil // capture is looked at twice, some time apart
 	}
 	if p, err = l.capturing(ctx, c.def); err != nil {
-		return nil, "", err
+		return nil, booted, "", err
 	}
 	if p.Answer == Disproven && c.before.Capturing == Disproven && !c.before.Maintenance {
 		p.Detail += "; it did not capture before either"
@@ -225,17 +244,17 @@ func (c *change) back(ctx context.Context, env operation.Env) (proofs map[string
 	} else {
 		see(p, p.Answer == Proven)
 	}
-	return proofs, strings.Join(not, "; "), nil
+	return proofs, booted, strings.Join(not, "; "), nil
 }
 
-// returned records that the device is back in use.
-func (c *change) returned(ctx context.Context, env operation.Env, proofs map[string]Proof) (operation.Observation, error) {
+// returned records that the device is back in use, since a time.
+func (c *change) returned(ctx context.Context, env operation.Env, proofs map[string]Proof, since time.Time) (operation.Observation, error) {
 	var o outageRecord
 	if ok, err := env.Recall(keyOutage, &o); err != nil {
 		return failed(err)
 	} else if ok && o.To == nil {
-		now := env.Now().UTC().Truncate(time.Second)
-		o.To = &now
+		since = since.UTC().Truncate(time.Second)
+		o.To = &since
 		if err := env.Remember(ctx, keyOutage, o); err != nil {
 			return failed(err)
 		}

@@ -47,7 +47,7 @@ const (
 // quick are the times of the built-in definition made short. They are still long
 // for a simulator on a busy machine, but for those that a test waits out.
 var quick = map[string]string{
-	"typical": "1s", "worst": "30s", "reconnect": "30s", "poll": "30ms", "down": "20s", "settle": "20s", "apart": "100ms",
+	"typical": "1s", "worst": "30s", "reconnect": "30s", "poll": "30ms", "down": "20s", "settle": "20s", "stable": "300ms", "apart": "100ms",
 }
 
 // rig is the operation with the real runner, the real driver and simulated probes,
