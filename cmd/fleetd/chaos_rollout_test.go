@@ -91,7 +91,7 @@ func quickProbes(t *testing.T, set ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	quick := map[string]string{"typical": "1s", "worst": "120s", "reconnect": "120s", "poll": "100ms", "down": "15s", "settle": "60s", "apart": "200ms"}
+	quick := map[string]string{"typical": "1s", "worst": "120s", "reconnect": "120s", "poll": "100ms", "down": "15s", "settle": "60s", "stable": "200ms", "apart": "200ms"}
 	for i := 0; i+1 < len(set); i += 2 {
 		quick[set[i]] = set[i+1]
 	}
