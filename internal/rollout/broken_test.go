@@ -78,16 +78,11 @@ func brokenDeciders() map[string]decideFunc {
 		"failures":          each(func(_ *Plan, _ int, u *UnitState) { u.Status = replace(u.Status, Failed, Unchanged) }),
 		"down":              each(func(_ *Plan, _ int, u *UnitState) { u.Down = false }),
 		"preparation":       each(func(_ *Plan, _ int, u *UnitState) { u.Status = replace(u.Status, Preparing, Held) }),
-		"waits for the canary alone": each(func(p *Plan, i int, u *UnitState) {
-			if !(p.Canary > 0 && p.Units[i].Wave == 0) {
-				u.Status = replace(u.Status, Preparing, Dropped)
-			}
-		}),
-		"begins twice":     each(func(_ *Plan, _ int, u *UnitState) { u.Status = replace(u.Status, Running, Held) }),
-		"forgets to ask":   made(func(d *Decision) { d.Next = time.Time{} }),
-		"forgets to skip":  made(func(d *Decision) { d.Skip = nil }),
-		"skips what waits": made(func(d *Decision) { d.Skip, d.Wait = append(d.Skip, d.Wait...), nil }),
-		"begins no more":   made(func(d *Decision) { d.Begin = d.Begin[:min(0, len(d.Begin))] }),
+		"begins twice":      each(func(_ *Plan, _ int, u *UnitState) { u.Status = replace(u.Status, Running, Held) }),
+		"forgets to ask":    made(func(d *Decision) { d.Next = time.Time{} }),
+		"forgets to skip":   made(func(d *Decision) { d.Skip = nil }),
+		"skips what waits":  made(func(d *Decision) { d.Skip, d.Wait = append(d.Skip, d.Wait...), nil }),
+		"begins no more":    made(func(d *Decision) { d.Begin = d.Begin[:min(0, len(d.Begin))] }),
 	}
 }
 

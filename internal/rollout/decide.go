@@ -145,9 +145,9 @@ func (d *decider) count() {
 			}
 		default:
 		}
-		// A unit whose preparation takes long holds up nobody in its wave, and the waves
-		// after it: they are not begun before it is through.
-		if u.Status <= Running {
+		// A unit whose preparation takes long holds up nobody, but for the canary: the
+		// waves go on without it, and it joins the one at work when it is prepared.
+		if u.Status == Held || u.Status == Running || u.Status == Preparing && d.isCanary(i) {
 			left = min(left, wave)
 		}
 		if u.begun() {

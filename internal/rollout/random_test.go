@@ -122,12 +122,6 @@ func newPlay(c chance, decide decideFunc) *play {
 			p.jobs[i].prepared = p.later(600)
 		}
 	}
-	if c.upTo(5) == 0 {
-		// It is taken up again: a unit is through, and what is left of its wave and of
-		// those before it goes on side by side.
-		i := c.upTo(len(units) - 1)
-		p.state.Units[i].Status, p.jobs[i] = Unchanged, playUnit{}
-	}
 	if plan.Policy.Approve {
 		p.approve = p.later(600)
 	}
@@ -345,8 +339,10 @@ func (p *play) mayBegin(i int) string {
 	for k, u := range p.state.Units {
 		switch other := plan.Units[k]; {
 		case other.Wave >= unit.Wave || waveBegun:
-		case u.Status <= Running: // prepared or not
+		case u.Status == Held || u.Status == Running:
 			return fmt.Sprintf("%s of wave %d begins before %s of wave %d", name, unit.Wave, other.Name, other.Wave)
+		case u.Status == Preparing && other.Wave == 0 && plan.Canary > 0:
+			return name + " begins before the canary is prepared"
 		case u.Status == Done && p.now.Before(u.Ended.Add(plan.Policy.Soak)):
 			return fmt.Sprintf("%s begins %v after %s", name, p.now.Sub(u.Ended), other.Name)
 		}
