@@ -71,7 +71,8 @@ func (a *app) hotfixApplyCommand() *cobra.Command {
 		Short: "install a hotfix, wave by wave",
 		Long: `Installs FILE on the selected devices. Every step looks first and does only what
 is missing: a second apply changes nothing. A wave is begun when the one before
-it is through; the first is the canary, and any failure in it stops the rollout.
+it is through, but for devices that are still being uploaded to, which delay
+nobody; the first is the canary, and any failure in it stops the rollout.
 
 On an Endace probe: preflight, upload, verify, snapshot, maintenance mode,
 install, confirm, save, reload, proven return, post-check against the snapshot.
