@@ -396,16 +396,20 @@ const startPatience = 20 * time.Second
 func (r *ring) verify(ctx context.Context, conn device.Conn) error {
 	wait, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
+	missing := r.state.Rings[0].Interface
 	for {
 		now, err := r.running(wait, conn)
-		if err != nil {
+		var names []string
+		if err == nil {
+			names, err = r.list(wait, conn)
+		}
+		switch {
+		case err != nil && wait.Err() != nil && ctx.Err() == nil:
+			return r.late(missing)
+		case err != nil:
 			return err
 		}
-		names, err := r.list(wait, conn)
-		if err != nil {
-			return err
-		}
-		missing := ""
+		missing = ""
 		for _, f := range r.state.Rings {
 			begun := false
 			for _, n := range names {
@@ -430,9 +434,14 @@ func (r *ring) verify(ctx context.Context, conn device.Conn) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return r.refuse(fault.Timeout, "capture "+missing, "look at the load of the device", "tcpdump has no file after %v", startPatience)
+			return r.late(missing)
 		}
 	}
+}
+
+// late is a tcpdump that does not begin.
+func (r *ring) late(iface string) error {
+	return r.refuse(fault.Timeout, "start the capture of "+iface, "look at the load of the device", "tcpdump has no file after %v", startPatience)
 }
 
 // died says why a tcpdump is not there any more.

@@ -68,6 +68,33 @@ func TestLinuxStdin(t *testing.T) {
 	}
 }
 
+// A job that sh -c leaves in the background goes on when its session and connection
+// have ended, and ends with the device's power.
+func TestBashJobOutlivesItsSession(t *testing.T) {
+	f := startFleet(t, quick())
+	c := login(t, f, "lon-cap-01")
+	out, _, status := execute(t, c, `sh -c '{ tcpdump -i eth0 -w "$1"; } < /dev/null > "$1.log" 2>&1 & sleep 600 > /dev/null & echo begun; exit 7' sh /tmp/x.pcap`)
+	if out != "begun\n" || status != 7 {
+		t.Fatalf("%q, status %d", out, status)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	size := func() int64 {
+		info, err := os.Stat(filepath.Join(f.Dir(), "devices/lon-cap-01/tmp/x.pcap"))
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	eventually(t, "packets after the session", func() bool { return size() > 8192 })
+	if out, _, _ := execute(t, login(t, f, "lon-cap-01"), "tail -c 6 /tmp/x.pcap.log; mkdir -m 700 /tmp/made && ls /tmp"); out != "bytes\nmade\nx.pcap\nx.pcap.log\n" {
+		t.Errorf("%q", out)
+	}
+	order(t, f, "lon-cap-01", "reboot")
+	eventually(t, "the end of the job", func() bool { return strings.Contains(journal(t, f), "capture_stop") })
+}
+
 func TestLinuxTerminal(t *testing.T) {
 	f := startFleet(t, quick())
 	x := openShell(t, login(t, f, "lon-cap-01"), 120, 40)

@@ -502,7 +502,25 @@ func runHead(c *call) int {
 }
 
 func runTail(c *call) int {
+	if len(c.args) > 2 && c.args[1] == "-c" {
+		return c.tailBytes(c.args[2], c.args[3:])
+	}
 	return c.some(func(lines [][]byte, n int) [][]byte { return lines[max(0, len(lines)-n):] })
+}
+
+// tailBytes prints the last bytes of each input.
+func (c *call) tailBytes(count string, names []string) int {
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 0 {
+		return c.fail("invalid number of bytes: '%s'", count)
+	}
+	return c.inputs(names, func(_ string, r io.Reader) error {
+		text, err := io.ReadAll(r)
+		if err == nil {
+			_, err = c.out.Write(text[max(0, len(text)-n):])
+		}
+		return err
+	})
 }
 
 // some prints the lines of each input that pick chooses.
@@ -542,10 +560,15 @@ func runMkdir(c *call) int {
 	if err != nil {
 		return c.fail("%s", reason(err))
 	}
-	parents, status := false, 0
+	parents, status, mode := false, 0, false
 	for _, a := range c.args[1:] {
+		if mode {
+			mode = false // rights: the simulator's files all belong to one user
+			continue
+		}
 		if strings.HasPrefix(a, "-") {
 			parents = parents || strings.ContainsRune(a, 'p')
+			mode = a == "-m"
 			continue
 		}
 		if parents {

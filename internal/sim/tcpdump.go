@@ -21,6 +21,7 @@ type tcpdump struct {
 	noise       string // of a BIG-IP: n, nn, nnn, with p
 	f5          string
 	file        string
+	rotation    rotation
 	count       int64
 	snap        int
 	list, code  bool
@@ -154,8 +155,13 @@ func (t *tcpdump) options(args []string) (status int, done bool) {
 			t.iface = value()
 		case "-w":
 			t.file = value()
-		case "-B", "-C", "-W", "-G", "-Z":
+		case "-B", "-G", "-Z":
 			value()
+		case "-C":
+			t.rotation.size, err = strconv.ParseInt(value(), 10, 32)
+			t.rotation.size *= 1_000_000
+		case "-W":
+			t.rotation.files, err = strconv.Atoi(value())
 		case "-s", "-s0":
 			if name == "-s" {
 				t.snap, err = strconv.Atoi(value())
@@ -179,7 +185,7 @@ func (t *tcpdump) options(args []string) (status int, done bool) {
 			_, _ = fmt.Fprintf(t.c.err, "tcpdump: invalid option -- '%s'\n", strings.TrimLeft(name, "-"))
 			return t.usage()
 		}
-		if err != nil {
+		if err != nil || t.rotation.size < 0 || t.rotation.files < 0 {
 			return t.die("invalid argument of %s", name), true
 		}
 	}
@@ -219,11 +225,11 @@ func (t *tcpdump) capture() int {
 	}
 	t.out = c.out
 	if t.file != "" && t.file != "-" {
-		f, err := d.files.openFile(c.path(t.file), createFlags, 0o644)
+		f, err := t.rotation.open(d.files, c.path(t.file))
 		if err != nil {
 			return t.die("%s: %s", t.file, reason(err))
 		}
-		defer func() { _ = f.Close() }()
+		defer func() { _ = f.close() }()
 		t.out = f
 	}
 	p := c.sh.process()
@@ -241,11 +247,7 @@ func (t *tcpdump) capture() int {
 		_, _ = io.WriteString(c.err, "tcpdump: WARNING: Using the \"ssl\" option captures additional information related to the SSL/TLS connections, such as master secrets.\n")
 	}
 	_, _ = fmt.Fprintf(c.err, "tcpdump: listening on %s, link-type EN10MB (Ethernet), capture size %d bytes\n", t.iface, t.snap)
-	header := binary.LittleEndian.AppendUint32(nil, 0xa1b2c3d4)
-	header = append(header, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-	header = binary.LittleEndian.AppendUint32(header, uint32(t.snap)) //nolint:gosec // a length of ours
-	header = binary.LittleEndian.AppendUint32(header, 1)
-	if t.put(header) != nil {
+	if t.put(t.header()) != nil {
 		why = "output closed"
 		return 1
 	}
@@ -286,6 +288,14 @@ func (t *tcpdump) capture() int {
 	return t.end()
 }
 
+// header opens a pcap file.
+func (t *tcpdump) header() []byte {
+	b := binary.LittleEndian.AppendUint32(nil, 0xa1b2c3d4)
+	b = append(b, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(t.snap)) //nolint:gosec // a length of ours
+	return binary.LittleEndian.AppendUint32(b, 1)
+}
+
 // end writes what is held back and says the counts.
 func (t *tcpdump) end() int {
 	if _, err := t.out.Write(t.held.Bytes()); err != nil {
@@ -302,6 +312,19 @@ func (t *tcpdump) packet(at time.Time, frame []byte) error {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(kept)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(frame)))
 	t.captured++
+	if f, ok := t.out.(*rotated); ok && f.full(int64(t.held.Len())) {
+		// A file has whole packets and a header of its own.
+		if _, err := f.Write(t.held.Bytes()); err != nil {
+			return err
+		}
+		t.held.Reset()
+		if err := f.turn(); err != nil {
+			return err
+		}
+		if err := t.put(t.header()); err != nil {
+			return err
+		}
+	}
 	return t.put(append(b, kept...))
 }
 

@@ -183,17 +183,43 @@ func runID(c *call) int {
 }
 
 // runScript is sh -c SCRIPT [NAME [ARGUMENT...]]: a process of its own with
-// arguments, that can read what the client sends.
+// arguments, that can read what the client sends. It ends with its parent; the
+// background jobs that it leaves behind when it ends first do not: without a
+// terminal nobody hangs up on them.
 func runScript(c *call) int {
-	inner, err := c.nestedWith(c.in)
+	ctx, cancel := context.WithCancel(c.dev().powered())
+	within := context.AfterFunc(c.ctx, cancel)
+	shell := *c
+	shell.ctx = ctx
+	inner, err := shell.nestedWith(c.in)
 	if err != nil {
+		cancel()
 		return c.fail("%v", err)
 	}
-	defer inner.close()
 	if len(c.args) > 4 {
 		inner.runner.Params = c.args[4:]
 	}
-	return inner.script(c.args[2])
+	status := inner.script(c.args[2])
+	end := func() {
+		inner.close()
+		cancel()
+	}
+	if !within() || !c.dev().fleet.spawn(func() { defer end(); inner.script("wait") }) {
+		end()
+	}
+	return status
+}
+
+// powered is a context that ends when the device goes off.
+func (d *device) powered() context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.power == nil {
+		off, cancel := context.WithCancel(d.fleet.ctx)
+		cancel()
+		return off
+	}
+	return d.power
 }
 
 // between is the connection's two ends as the device sees them, in the form of
