@@ -14,7 +14,6 @@ import (
 	"capfleet/internal/api"
 	"capfleet/internal/cli/output"
 	"capfleet/internal/fault"
-	"capfleet/internal/pcap"
 	"capfleet/internal/pcap/merge"
 )
 
@@ -92,7 +91,7 @@ func (a *app) mergeCaptures(ctx context.Context, files []string, name string) er
 	}
 	var res merge.Result
 	err := output.WriteWith(name, func(w io.Writer) error {
-		ng, err := pcap.NewNGWriter(w, pcap.Section{Application: "fleetctl"})
+		ng, err := a.ngWriter(w)
 		if err != nil {
 			return err
 		}

@@ -238,10 +238,7 @@ captured is kept. --detach does not wait.
 		if err != nil {
 			return err
 		}
-		if out.detach {
-			return a.printDetached(&out.outputFlags, job)
-		}
-		return a.attend(ctx, f, &out.outputFlags, job)
+		return a.attendOrLeave(ctx, f, &out, job)
 	})
 	return cmd
 }

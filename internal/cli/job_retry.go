@@ -34,10 +34,7 @@ those of the operation's own command.
 		if err != nil {
 			return err
 		}
-		if flags.detach {
-			return a.printDetached(&flags.outputFlags, job)
-		}
-		return a.attend(ctx, f, &flags.outputFlags, job)
+		return a.attendOrLeave(ctx, f, &flags, job)
 	})
 	return cmd
 }

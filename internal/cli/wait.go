@@ -40,10 +40,7 @@ func (a *app) submitRollout(ctx context.Context, f fleet, j *jobFlags, operation
 	if err != nil {
 		return err
 	}
-	if j.detach {
-		return a.printDetached(&j.outputFlags, job)
-	}
-	return a.attend(ctx, f, &j.outputFlags, job)
+	return a.attendOrLeave(ctx, f, j, job)
 }
 
 // start makes a job and passes on what fleetd warns of.
@@ -77,6 +74,15 @@ func (a *app) printDetached(o *outputFlags, job api.Job) error {
 	a.remark("job %s goes on; come back with: fleetctl job watch %s", job.ID, job.ID)
 	_, err := fmt.Fprintln(a.streams.Out, job.ID)
 	return err
+}
+
+// attendOrLeave waits for a job and prints what it produced, or with --detach says
+// how to come back to it.
+func (a *app) attendOrLeave(ctx context.Context, f fleet, j *jobFlags, job api.Job) error {
+	if j.detach {
+		return a.printDetached(&j.outputFlags, job)
+	}
+	return a.attend(ctx, f, &j.outputFlags, job)
 }
 
 // attend waits for a job, then prints what it produced. The error carries the
