@@ -87,6 +87,11 @@ func (c *webClient) do(ctx context.Context, method, path string, header http.Hea
 	if err != nil {
 		return page{}, cutOff(ctx, method+" "+path, err)
 	}
+	if bounded.Err() != nil {
+		// The connection is given up while the other side sees it go: what still
+		// came from there is an answer to that.
+		return page{}, webError(ctx, method+" "+path, context.Cause(bounded))
+	}
 	if len(text) > maxBody {
 		return page{}, fault.New(fault.TooLarge, "%s %s: the reply is larger than %d bytes", method, path, maxBody)
 	}
