@@ -101,13 +101,13 @@ func (r *liveRow) summary() string {
 
 func liveView() output.View {
 	return output.View{Table: []output.Column{
-		{Key: "device", Head: "Device"},
-		{Key: "interface", Head: "Interface"},
-		{Key: "packets", Head: "Packets", Kind: output.Number},
-		{Key: "bytes", Head: "Bytes", Kind: output.Number},
-		{Key: "dropped_by_kernel", Head: "Dropped", Kind: output.Number},
-		{Key: "ended_by", Head: "Ended by"},
-		{Key: "filter", Head: "Filter"},
+		{Key: "device", Head: "DEVICE"},
+		{Key: "interface", Head: "ON"},
+		{Key: "packets", Head: "PACKETS", Kind: output.Number},
+		{Key: "bytes", Head: "BYTES", Kind: output.Number},
+		{Key: "dropped_by_kernel", Head: "DROPS", Kind: output.Number},
+		{Key: "ended_by", Head: "ENDED BY"},
+		{Key: "filter", Head: "FILTER"},
 	}}
 }
 

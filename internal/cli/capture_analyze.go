@@ -109,13 +109,21 @@ func analyzeView(kind string) output.View {
 	case analyzeXFF:
 		view = xffView()
 	}
-	place := []output.Column{{Key: "device", Head: "Device"}, {Key: "interface", Head: "Interface"}}
 	// There is no file.
 	drop := func(c output.Column) bool { return slices.Contains([]string{"file", "complete", "sha256"}, c.Key) }
 	if len(view.CSV) > 0 {
 		// Spreadsheets know the first columns.
-		view.CSV = append(slices.DeleteFunc(slices.Clone(view.CSV), drop), place...)
+		view.CSV = append(slices.DeleteFunc(slices.Clone(view.CSV), drop), output.Column{Key: "device", Head: "Device"}, output.Column{Key: "interface", Head: "Interface"})
 	}
-	view.Table = append(place, slices.DeleteFunc(slices.Clone(view.Table), drop)...)
+	columns := []output.Column{{Key: "device", Head: "DEVICE"}, {Key: "interface", Head: "ON"}}
+	for _, c := range slices.DeleteFunc(slices.Clone(view.Table), drop) {
+		// A terminal has no room for all of it beside the place.
+		c.Wide = c.Wide || slices.Contains([]string{"client_port", "src_port", "packet", "sni", "alert", "format", "encapsulation", "strict_time_order"}, c.Key)
+		if c.Kind == output.Time {
+			c.Kind = output.Instant
+		}
+		columns = append(columns, c)
+	}
+	view.Table = columns
 	return view
 }

@@ -38,7 +38,8 @@ func (a *app) captureListCommand() *cobra.Command {
 		Use:   "list [JOB...]",
 		Short: "captures into rings, with packets, drops, times and digests",
 		Long: `Lists captures into rings, newest first: those that run, and what the others
-gave. What a device has not given yet is null.
+gave. What a device has not given yet is null. -o wide adds bytes, SHA-256, file
+and what stopped them.
 
 ` + jsonHelp("rows", "row", `job, state, device, interface, filter, file, sha256, bytes, packets,
 first_time, last_time, dropped_by_kernel, stopped_at, stopped_by`) + `
@@ -72,7 +73,7 @@ first_time, last_time, dropped_by_kernel, stopped_at, stopped_by`) + `
 		if err != nil {
 			return fault.Wrap(fault.Internal, "print the captures", err)
 		}
-		view := ringView(output.Column{Key: "job", Head: "Job"}, output.Column{Key: "state", Head: "State", Kind: output.State})
+		view := ringView(output.Column{Key: "job", Head: "JOB"}, output.Column{Key: "state", Head: "STATE", Kind: output.State})
 		return a.print(&out, answer{view: view, rows: rows, doc: struct {
 			Rows []ringLine `json:"rows"`
 		}{lines}, empty: "there are no captures into rings"})

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/mattn/go-runewidth"
 
 	"capfleet/internal/api"
 	"capfleet/internal/fault"
@@ -39,6 +42,46 @@ func ringFixture() *fakeFleet {
 	f := &fakeFleet{jobs: []api.Job{{ID: "7", Operation: "capture", Spec: json.RawMessage(`{"ring":{"points":[]}}`)}, {ID: "8", Operation: "report"}}}
 	f.kept = []keptFile{kept("a_eth0.pcapng", "application/x-pcapng", "not read here", "7"), kept("../../b_manifest.json", "application/json", "{}", "7")}
 	return f
+}
+
+// The list of captures fits a terminal of 80 columns, also with rows of other days
+// and of devices that gave nothing; -o wide has all of it.
+func TestCaptureListFitsATerminal(t *testing.T) {
+	f := ringFixture()
+	sum := strings.Repeat("ab", 32)
+	for _, job := range []string{"7", "1234"} {
+		if job != "7" {
+			f.jobs = append(f.jobs, api.Job{ID: job, Operation: "capture", Spec: f.jobs[0].Spec})
+		}
+	}
+	f.tasks = []api.Task{{Device: "lon-cap-01", State: "succeeded"}, {Device: "lon-ltm-01", State: "attention"}}
+	row := `{"device":"lon-cap-01","interface":"0.0:nnnp","packets":1234567,"bytes":123456789,"dropped_by_kernel":12345,"first_time":"` +
+		testTime.AddDate(0, 0, -1).Format(time.RFC3339Nano) + `","last_time":"` + testTime.Format(time.RFC3339Nano) + `","sha256":"` + sum + `","stopped_by":"the time of 1s is over"}`
+	f.results = map[string]api.Results{"7": {Rows: []json.RawMessage{json.RawMessage(row)}}}
+	plain := session{fleet: f, terminal: true, env: map[string]string{"NO_COLOR": "1"}}
+	got := plain.run(t.Context(), t, "capture", "list")
+	if got.code != 0 || !strings.Contains(got.out, "1234567") || strings.Contains(got.out, "…") {
+		t.Fatalf("%+v", got)
+	}
+	for line := range strings.Lines(got.out) {
+		if n := runewidth.StringWidth(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+	if got := plain.run(t.Context(), t, "capture", "list", "-o", "wide"); !strings.Contains(got.out, sum) || !strings.Contains(got.out, "is over") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A live capture that failed is begun again: a retry would have no reader.
+func TestLiveCaptureIsNotRetried(t *testing.T) {
+	failed := []api.Failure{{Device: "a", Stage: "check", Kind: "invalid", Message: "no such interface"}}
+	for spec, retry := range map[string]bool{`{"live":{"interface":"eth0"}}`: false, `{"ring":{"points":[]}}`: true} {
+		steps := strings.Join(nextSteps(api.Results{Job: api.Job{ID: "7", Operation: "capture", Spec: json.RawMessage(spec)}, Failures: failed}), "\n")
+		if strings.Contains(steps, "job retry") != retry || strings.Contains(steps, "start it again") == retry {
+			t.Errorf("%s: %s", spec, steps)
+		}
+	}
 }
 
 func TestCaptureStop(t *testing.T) {

@@ -197,15 +197,16 @@ func captureRowsView(spec json.RawMessage) output.View {
 
 func ringView(first ...output.Column) output.View {
 	return output.View{Table: append(first,
-		output.Column{Key: "device", Head: "Device"},
-		output.Column{Key: "interface", Head: "Interface"},
-		output.Column{Key: "packets", Head: "Packets", Kind: output.Number},
-		output.Column{Key: "dropped_by_kernel", Head: "Dropped", Kind: output.Number},
-		output.Column{Key: "first_time", Head: "First", Kind: output.Time},
-		output.Column{Key: "last_time", Head: "Last", Kind: output.Time},
-		output.Column{Key: "bytes", Head: "Bytes", Kind: output.Number},
-		output.Column{Key: "sha256", Head: "SHA-256", Fixed: true},
-		output.Column{Key: "stopped_by", Head: "Stopped by"},
+		output.Column{Key: "device", Head: "DEVICE"},
+		output.Column{Key: "interface", Head: "ON"},
+		output.Column{Key: "packets", Head: "PACKETS", Kind: output.Number},
+		output.Column{Key: "dropped_by_kernel", Head: "DROPS", Kind: output.Number},
+		output.Column{Key: "first_time", Head: "FIRST", Kind: output.Instant},
+		output.Column{Key: "last_time", Head: "LAST", Kind: output.Instant},
+		output.Column{Key: "bytes", Head: "BYTES", Kind: output.Number, Wide: true},
+		output.Column{Key: "sha256", Head: "SHA-256", Fixed: true, Wide: true},
+		output.Column{Key: "file", Head: "FILE", Wide: true},
+		output.Column{Key: "stopped_by", Head: "STOPPED BY", Wide: true},
 	)}
 }
 
@@ -271,4 +272,9 @@ func ringJob(ctx context.Context, f fleet, id string) error {
 func isRing(job api.Job) bool {
 	var s captureSpec
 	return job.Operation == "capture" && json.Unmarshal(job.Spec, &s) == nil && s.Ring != nil
+}
+
+func isLive(job api.Job) bool {
+	var s captureSpec
+	return job.Operation == "capture" && json.Unmarshal(job.Spec, &s) == nil && s.Live != nil
 }

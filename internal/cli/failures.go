@@ -70,6 +70,9 @@ func nextSteps(res api.Results) []string {
 	if byKind[fault.Unparsed] != nil && !ofBMC {
 		steps = append(steps, mendStep(res, byKind[fault.Unparsed]))
 	}
+	if isLive(res.Job) {
+		return append(steps, "start it again once that is mended; a live capture has nothing to retry, its reader is gone")
+	}
 	if len(byKind[fault.Refused])+len(byKind[fault.TooLarge]) == len(res.Failures) {
 		return append(steps, "fleetctl job show "+res.Job.ID+"   (what was answered; the same again would end the same way)")
 	}

@@ -23,6 +23,7 @@ const (
 	Duration      // seconds; "12d 4h" in tables, "12d 04:11:00" in wide and CSV
 	Time          // RFC 3339
 	Age           // RFC 3339; in a table on a terminal how long ago
+	Instant       // RFC 3339; in a table on a terminal the time of this day, or the date of another one, in UTC
 	List          // array; its members joined by ", "
 )
 
@@ -129,6 +130,19 @@ func (c Column) cell(rec record, at place) (text string, ok bool) {
 				return t.UTC().Truncate(time.Second).Format(time.RFC3339), true
 			}
 			return Short(at.now.Sub(t).Truncate(time.Second)) + " ago", true
+		}
+	case Instant:
+		text, _ := v.(string)
+		if t, err := time.Parse(time.RFC3339, text); err == nil && s == inTable && !at.now.IsZero() {
+			t = t.UTC()
+			switch now := at.now.UTC(); {
+			case t.Truncate(24 * time.Hour).Equal(now.Truncate(24 * time.Hour)):
+				return t.Format(time.TimeOnly), true
+			case t.Year() == now.Year():
+				return t.Format("01-02 15:04"), true
+			default:
+				return t.Format(time.DateOnly), true
+			}
 		}
 	case List:
 		if list, isList := v.([]any); isList {

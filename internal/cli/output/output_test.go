@@ -116,6 +116,26 @@ func TestTableFitsTheTerminal(t *testing.T) {
 	}
 }
 
+// A terminal has room for the time of an instant or for its date, a file for all of it.
+func TestInstants(t *testing.T) {
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	cols := output.View{Table: []output.Column{{Key: "t", Head: "T", Kind: output.Instant}}}
+	for at, want := range map[string]string{
+		"2026-11-20T11:59:58.123456Z":    "11:59:58",
+		"2026-11-20T01:30:00+02:00":      "11-19 23:30",
+		"2025-12-31T23:59:59.999999999Z": "2025-12-31",
+		"no time":                        "no time",
+	} {
+		rows := []json.RawMessage{json.RawMessage(`{"t":"` + at + `"}`)}
+		for screen, text := range map[output.Screen]string{{Terminal: true, Width: 80, Now: now}: want, {}: at} {
+			var b bytes.Buffer
+			if err := output.Write(&b, output.Table, cols, rows, nil, screen); err != nil || b.String() != "T\n"+text+"\n" {
+				t.Errorf("%s: %q, %v", at, b.String(), err)
+			}
+		}
+	}
+}
+
 func TestMissingIsNeverZero(t *testing.T) {
 	rows := []json.RawMessage{json.RawMessage(`{"device":"d","size":null}`)}
 	var table, file bytes.Buffer
