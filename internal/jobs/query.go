@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -156,14 +157,18 @@ func (e *Engine) Rows(ctx context.Context, id string, fn func(device string, row
 			if tx.Get(nsJobs, n.key()) == nil {
 				return noJob(id)
 			}
-			// Decoding copies, so nothing of the transaction is kept.
-			return each(tx, nsRows, from, n.end(), func(k []byte, rows []json.RawMessage) bool {
-				batch = append(batch, device{nameOf(k), rows})
-				for _, row := range rows {
-					size += len(row)
+			var bad error
+			err := tx.Scan(nsRows, from, n.end(), func(k, kept []byte) bool {
+				var d device
+				if d.rows, bad = rowsOf(kept); bad != nil {
+					return false
 				}
+				d.name = nameOf(k)
+				batch = append(batch, d)
+				size += len(kept)
 				return size < rowsBatch
 			})
+			return cmp.Or(err, bad)
 		})
 		if err != nil {
 			return err

@@ -2,11 +2,11 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 
 	"capfleet/internal/fault"
+	"capfleet/internal/rows"
 )
 
 // ending is a task's result, checked and ready to be stored.
@@ -31,12 +31,12 @@ func finish(cl *claim, result Result) map[string]ending {
 		switch r.State {
 		case Succeeded, Unchanged, Attention:
 			if len(r.Rows) > 0 {
-				rows, err := json.Marshal(r.Rows)
+				joined, err := rows.Join(r.Rows)
 				if err != nil {
 					end.TaskResult = brokenResult("the runner gave a row that is not JSON: %v", err)
 					break
 				}
-				end.rows = rows
+				end.rows = joined
 			}
 		default:
 			end.Rows = nil // a failed attempt leaves none behind

@@ -161,12 +161,6 @@ func (c *Client) Tasks(ctx context.Context, id string) ([]api.Task, error) {
 	return l.Rows, err
 }
 
-// Results gives what a job produced so far: rows of the devices that are done,
-// failures of those that could not be.
-func (c *Client) Results(ctx context.Context, id string) (api.Results, error) {
-	return get[api.Results](ctx, c, path(nil, "jobs", id, "results"))
-}
-
 // Journal gives what a job did to a device, oldest first.
 func (c *Client) Journal(ctx context.Context, id, device string) ([]api.JournalEntry, error) {
 	l, err := get[api.JournalList](ctx, c, path(url.Values{"device": {device}}, "jobs", id, "journal"))
