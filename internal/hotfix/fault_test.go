@@ -84,7 +84,8 @@ func TestFaults(t *testing.T) {
 			says: []string{"came back wrong", "capturing disproven"}, install: 1, reload: 1, maintenance: 1},
 		"back unchanged": {
 			times: map[string]string{"settle": "300ms"}, faults: []string{"back_unchanged"}, state: jobs.Attention,
-			says: []string{"came back wrong", "installed disproven"}, install: 1, reload: 1, maintenance: 1},
+			says: []string{"came back wrong", "installed disproven", "a retry installs it anew"}, afterwards: jobs.Succeeded,
+			install: 2, reload: 2, maintenance: 2},
 		"back without its configuration": {
 			faults: []string{"back_without_config"}, state: jobs.Attention,
 			says: []string{"not as before", "config", "logging"}, install: 1, reload: 1, maintenance: 1},
@@ -190,6 +191,20 @@ func TestAnotherJobTakesUp(t *testing.T) {
 			}
 			want(t, r.apply(probe), jobs.Unchanged)
 		})
+	}
+}
+
+// A device that is begun anew is compared with what it was like before the first
+// time: what it has lost since does not pass for its usual state.
+func TestBegunAnewIsComparedWithTheFirstTime(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, map[string]string{"settle": "300ms"}, on(probe, []string{"install_fails", "back_without_capture"})...)
+	w := r.job(probe, r.spec(hotfix.Apply))
+	want(t, w.run(), jobs.Attention, "came back wrong", "capturing disproven")
+	r.order(probe, "none=install_fails")
+	want(t, w.retry(), jobs.Attention, "came back wrong", "capturing disproven")
+	if got := r.events(probe); got["install"] != 2 || got["reload"] != 2 {
+		t.Errorf("events %v", got)
 	}
 }
 

@@ -219,6 +219,8 @@ const (
 	keyBack    = "back"
 	keyFile    = "file"
 	keyConfirm = "confirm"
+	keyGone    = "gone"
+	keyOrigin  = "origin"
 )
 
 // beforeRecord is what the device was like before the change.
@@ -271,20 +273,66 @@ func (c *change) fail(ctx context.Context, env operation.Env, format string, arg
 	return env.Remember(ctx, keyFailed, failedRecord{Why: why, Retries: env.Retries()})
 }
 
-// anew forgets an installation that failed once an operator has taken the device up
-// again: everything is looked at and done from the start.
+// vanished remembers that the device came back without the hotfix: what was
+// installed is not there, and is installed anew when an operator takes the device up
+// again.
+func (c *change) vanished(ctx context.Context, env operation.Env, why string) error {
+	return env.Remember(ctx, keyGone, failedRecord{Why: why, Retries: env.Retries()})
+}
+
+// anew forgets an installation that failed, or one that was gone when the device
+// came back, once an operator has taken the device up again: everything is looked at
+// and done from the start. What the device was like before the first of them is kept
+// to compare with.
 func (c *change) anew(ctx context.Context, env operation.Env) error {
-	var r failedRecord
-	if ok, err := env.Recall(keyFailed, &r); err != nil || !ok || env.Retries() <= r.Retries {
+	var failure, gone failedRecord
+	failedOnce, err := env.Recall(keyFailed, &failure)
+	if err != nil {
 		return err
 	}
-	// The failure goes last: it is what says that the rest is to be forgotten.
-	for _, key := range []string{actKey(stepInstall), actKey(stepReload), keyOutage, keySaved, keyBack, keyConfirm, keyBefore, keyFailed} {
+	vanished, err := env.Recall(keyGone, &gone)
+	if err != nil {
+		return err
+	}
+	switch {
+	case failedOnce && env.Retries() > failure.Retries:
+	case vanished && env.Retries() > gone.Retries:
+		if still, err := c.stillGone(ctx, env); err != nil || !still {
+			return err
+		}
+	default:
+		return nil
+	}
+	var before beforeRecord
+	if known, err := env.Recall(keyOrigin, &before); err != nil {
+		return err
+	} else if !known {
+		if known, err = env.Recall(keyBefore, &before); err != nil {
+			return err
+		}
+		if known {
+			if err := env.Remember(ctx, keyOrigin, before); err != nil {
+				return err
+			}
+		}
+	}
+	// What says that the rest is to be forgotten goes last.
+	for _, key := range []string{actKey(stepInstall), actKey(stepReload), keyOutage, keySaved, keyBack, keyConfirm, keyBefore, keyFailed, keyGone} {
 		if err := env.Remember(ctx, key, nil); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// stillGone looks whether the hotfix is missing still; a person may have installed it
+// meanwhile.
+func (c *change) stillGone(ctx context.Context, env operation.Env) (bool, error) {
+	if _, err := env.Recall(keyBefore, &c.before); err != nil {
+		return false, err
+	}
+	now, err := c.installedNow(ctx, env)
+	return now.answer == Disproven, err
 }
 
 // patient does something with a device that may not answer for a while: until fn

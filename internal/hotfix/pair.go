@@ -194,6 +194,7 @@ const (
 	keyCourse  = "course"
 	keyArchive = "archive/" // and the device
 	keyImage   = "image/"   // and the device and the file
+	keyAstray  = "astray/"  // and the device
 )
 
 func (v *volumes) steps(spec Spec, unit operation.Unit) ([]operation.Step, error) {

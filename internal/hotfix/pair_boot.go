@@ -161,7 +161,13 @@ func (p *pair) observeReboot(ctx context.Context, env operation.Env, s stage) (o
 		return failed(err)
 	}
 	if act.Progress == sending || act.Progress == answered {
-		return p.goingDown(ctx, env, s, act)
+		again, err := p.onceMore(ctx, env, s)
+		if err != nil {
+			return failed(err)
+		}
+		if !again {
+			return p.goingDown(ctx, env, s, act)
+		}
 	}
 	own, peer, err := p.patient(ctx, env, s)
 	switch {
@@ -177,6 +183,38 @@ func (p *pair) observeReboot(ctx context.Context, env operation.Env, s stage) (o
 		return failed(err)
 	}
 	return needed("%s runs %s from %s", s.dev.Name, own.Running, own.Volume)
+}
+
+// onceMore reports whether a member that was rebooted is to be rebooted again: it came
+// back from another volume, and an operator has taken the job up since. The boot that
+// it is in now is what the next one is told from.
+func (p *pair) onceMore(ctx context.Context, env operation.Env, s stage) (bool, error) {
+	var retries int
+	if ok, err := env.Recall(keyAstray+s.dev.Name, &retries); err != nil || !ok || env.Retries() <= retries {
+		return false, err
+	}
+	own, _, err := p.patient(ctx, env, s)
+	if err != nil || own.Volume == "" || own.Volume == s.leg.Volume {
+		return false, err
+	}
+	before := p.course.Before[s.dev.Name]
+	before.Boot = own.Boot
+	p.course.Before[s.dev.Name] = before
+	if err := env.Remember(ctx, keyCourse, p.course); err != nil {
+		return false, err
+	}
+	if err := note(ctx, env, s.act(), notSent, ""); err != nil {
+		return false, err
+	}
+	return true, env.Remember(ctx, keyAstray+s.dev.Name, nil)
+}
+
+// astray remembers that a member came back from another volume than it was to.
+func (p *pair) astray(ctx context.Context, env operation.Env, s stage, own member) error {
+	if own.Volume == "" || own.Volume == s.leg.Volume {
+		return nil
+	}
+	return env.Remember(ctx, keyAstray+s.dev.Name, env.Retries())
 }
 
 // mayReboot says why a member cannot be taken away now.
@@ -321,9 +359,12 @@ func (p *pair) observeReturn(ctx context.Context, env operation.Env, s stage) (o
 		}
 		switch {
 		case err != nil && now.After(until):
-			return inconclusive("%s is not back %s after the reboot: %v%s", s.dev.Name, short(now.Sub(act.At).Seconds()), err, p.next(s))
+			return inconclusive("%s is not back %s after the reboot: %v%s", s.dev.Name, short(now.Sub(act.At).Seconds()), err, p.next(s, ""))
 		case err == nil && wrong != "" && (!up.IsZero() && now.Sub(up) > p.vol.Settle || up.IsZero() && now.After(act.At.Add(p.vol.Down+p.vol.Settle)) || now.After(until)):
-			return inconclusive("%s came back wrong: %s%s", s.dev.Name, wrong, p.next(s))
+			if err := p.astray(ctx, env, s, own); err != nil {
+				return failed(err)
+			}
+			return inconclusive("%s came back wrong: %s%s", s.dev.Name, wrong, p.next(s, own.Volume))
 		}
 		env.Progress(s.dev, int64(now.Sub(act.At).Seconds()), int64(p.vol.Return.Worst.Seconds()), "seconds")
 		if err := p.look(env, s.dev).wait(ctx, p.how.Poll); err != nil {
@@ -332,13 +373,17 @@ func (p *pair) observeReturn(ctx context.Context, env operation.Env, s stage) (o
 	}
 }
 
-// next says what a person can do about a member that is not back.
-func (p *pair) next(s stage) string {
+// next says what a person can do about a member that is not back, or is and runs from
+// a volume.
+func (p *pair) next(s stage, volume string) string {
 	before, ok := p.course.Before[s.dev.Name]
 	if !ok || p.spec.Action == Rollback {
 		return ""
 	}
 	out := fmt.Sprintf(". Its earlier software is on %s: fleetctl hotfix rollback boots it", before.Volume)
+	if volume == before.Volume {
+		out = fmt.Sprintf(". It runs its earlier software: see why it did not boot %s, then job retry boots that once more", s.leg.Volume)
+	}
 	if s.peer != nil {
 		out += "; " + s.peer.Name + " was left alone"
 	}

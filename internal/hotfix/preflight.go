@@ -298,16 +298,14 @@ func (c *change) observeSnapshot(ctx context.Context, env operation.Env) (operat
 	if who, err := enterConfig(ctx, s, c.dev, c.mode, false); err != nil && !(who != "" && c.spec.Takeover) {
 		return failed(err)
 	}
-	snap, err := l.snapshot(ctx, c.how.Snapshot)
-	if err != nil {
+	if f.boot, err = c.tellable(ctx, l, f.boot); err != nil {
 		return failed(err)
 	}
-	sha, err := snap.keep(ctx, env, c.dev, c.dev.Name+"_before.json")
-	if err != nil {
-		return failed(err)
-	}
-	c.before = beforeRecord{Snapshot: sha, At: snap.TakenAt, Version: f.version, Boot: f.boot, Listed: f.listed.Entry, Installed: f.listed.Answer,
+	c.before = beforeRecord{At: env.Now().UTC(), Version: f.version, Boot: f.boot, Listed: f.listed.Entry, Installed: f.listed.Answer,
 		Maintenance: f.normal == Disproven, Capturing: f.capturing}
+	if err := c.shot(ctx, env, l); err != nil {
+		return failed(err)
+	}
 	if f.ours(c) && f.record.State == recordInstalled && f.listed.Entry != "" {
 		// An earlier job installed it and did not come to the reload.
 		c.before.Installed = Proven
@@ -316,7 +314,46 @@ func (c *change) observeSnapshot(ctx context.Context, env operation.Env) (operat
 		return failed(err)
 	}
 	c.begun = true
-	return done("kept as artifact %.12s", sha)
+	return done("kept as artifact %.12s", c.before.Snapshot)
+}
+
+// tellable gives a boot from which a later one can be told: a device that is begun
+// anew may have booted a moment ago, and would show much the same uptime after the
+// next boot.
+func (c *change) tellable(ctx context.Context, l look, b boot) (boot, error) {
+	for b.Kind == device.ReadUptime && b.Uptime <= slackOf(b, b) {
+		if err := l.wait(ctx, c.how.Poll); err != nil {
+			return b, err
+		}
+		now, _, err := l.boot(ctx, c.def.Proofs.Rebooted)
+		if err != nil {
+			return b, err
+		}
+		b = now
+	}
+	return b, nil
+}
+
+// shot takes the snapshot. A device that is begun anew is held to what it was like
+// before the first time: what it has lost since must not pass for its usual state.
+func (c *change) shot(ctx context.Context, env operation.Env, l look) error {
+	var origin beforeRecord
+	known, err := env.Recall(keyOrigin, &origin)
+	if err != nil {
+		return err
+	}
+	if known {
+		c.before.Snapshot, c.before.Version = origin.Snapshot, origin.Version
+		c.before.Maintenance, c.before.Capturing = origin.Maintenance, origin.Capturing
+		return nil
+	}
+	snap, err := l.snapshot(ctx, c.how.Snapshot)
+	if err != nil {
+		return err
+	}
+	c.before.At = snap.TakenAt
+	c.before.Snapshot, err = snap.keep(ctx, env, c.dev, c.dev.Name+"_before.json")
+	return err
 }
 
 // plan is the only step of the action plan.

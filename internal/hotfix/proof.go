@@ -209,6 +209,11 @@ func readBoot(r device.Reading, text string) (boot, bool) {
 // is worked on, as far as that is normal.
 const clockSlack = 5 * time.Second
 
+// slackOf is by how many seconds two uptimes may differ from the time between them.
+func slackOf(before, after boot) float64 {
+	return clockSlack.Seconds() + before.Grain + after.Grain
+}
+
 // rebooted tells whether the device booted between two looks. An uptime that is
 // shorter than before needs no clock to be believed; a longer one is compared with
 // the time that has passed, and where that fits neither, a clock was set.
@@ -225,7 +230,7 @@ func rebooted(before, after boot) (Answer, string) {
 		return Proven, fmt.Sprintf("%s, before %s", quote(after.Value), quote(before.Value))
 	}
 	passed := after.At.Sub(before.At).Seconds()
-	slack := clockSlack.Seconds() + before.Grain + after.Grain
+	slack := slackOf(before, after)
 	detail := fmt.Sprintf("up for %s, %s before the change", short(after.Uptime), short(before.Uptime))
 	switch {
 	case after.Uptime < before.Uptime:

@@ -185,7 +185,13 @@ func (c *change) observeReturn(ctx context.Context, env operation.Env) (operatio
 		case err != nil && now.After(until):
 			return inconclusive("not back %s after the reload: %v", short(now.Sub(act.At).Seconds()), err)
 		case err == nil && wrong != "" && (!up.IsZero() && now.Sub(up) > c.mode.Settle || up.IsZero() && now.After(act.At.Add(c.mode.Down)) || now.After(until)):
-			return inconclusive("it came back wrong: %s", wrong)
+			if proofs[ProofInstalled].Answer != Disproven {
+				return inconclusive("it came back wrong: %s", wrong)
+			}
+			if err := c.vanished(ctx, env, wrong); err != nil {
+				return failed(err)
+			}
+			return inconclusive("it came back wrong: %s; a retry installs it anew if it is missing then", wrong)
 		}
 		env.Progress(c.dev, int64(now.Sub(act.At).Seconds()), int64(c.mode.Return.Worst.Seconds()), "seconds")
 		if err := c.look(env).wait(ctx, c.how.Poll); err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -35,6 +36,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Nearly all of a change is waiting for a device: far more of them run side by side
+	// than there are processors.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	leaktest.Main(m)
 }
 
