@@ -19,6 +19,7 @@ import (
 	"capfleet/internal/notify"
 	"capfleet/internal/report"
 	"capfleet/internal/schedule"
+	"capfleet/internal/sel"
 )
 
 // Some things are made of what happens: the history of storage, notifications, and
@@ -286,9 +287,12 @@ func (d *Daemon) effects(ctx context.Context, ev jobs.Event, job jobs.Job, quiet
 			touched = append(touched, at.of)
 		}
 		return append(effects, d.remembers(ev, points, quiet)), touched, nil
-	case "sel":
+	case sel.Name:
+		if quiet || onlyListed(job) {
+			return effects, nil, nil
+		}
 		rows, err := d.engine.DeviceRows(ctx, ev.Job, ev.Device)
-		if err != nil || quiet {
+		if err != nil {
 			return effects, nil, ignoreGone(err)
 		}
 		for _, m := range pciErrors(ev, rows) {
@@ -358,12 +362,19 @@ func countsText(counts map[jobs.State]int) string {
 	return strings.Join(parts, ", ")
 }
 
+// onlyListed reports whether a job read event logs without counting as a check. What
+// is new there is new to the next check too, which tells of it.
+func onlyListed(job jobs.Job) bool {
+	var spec sel.Spec
+	return json.Unmarshal(job.Spec, &spec) == nil && spec.Peek
+}
+
 // pciErrors are the records of PCI errors that the last check of a BMC did not see. One that
 // says that an error ended (its severity is ok) is none.
 func pciErrors(ev jobs.Event, rows []json.RawMessage) (messages []notify.Message) {
 	for _, raw := range rows {
-		if !bytes.Contains(raw, []byte(`"new":true`)) {
-			continue // of a log of thousands nearly all are old
+		if !bytes.Contains(raw, []byte(`"new":true`)) || !bytes.Contains(raw, []byte(`"kind":"pci`)) {
+			continue // of a log of thousands nearly all are old, or of something else
 		}
 		var row struct {
 			BMC      string     `json:"bmc"`
@@ -382,8 +393,10 @@ func pciErrors(ev jobs.Event, rows []json.RawMessage) (messages []notify.Message
 			continue
 		}
 		at, record := "", ""
+		told := ev.Job // that it is another record than one of the same bytes only the check knows
 		if row.Time != nil {
 			at = row.Time.UTC().Format(time.RFC3339)
+			told = at
 		}
 		if row.Raw != nil {
 			record = *row.Raw
@@ -393,8 +406,9 @@ func pciErrors(ev jobs.Event, rows []json.RawMessage) (messages []notify.Message
 			where = fmt.Sprintf(" at %02x:%02x.%x", *row.Bus, *row.Device, *row.Function)
 		}
 		m := notify.Message{
-			// The record and not the check: the same record is told once.
-			ID:        fmt.Sprintf("pci/%s/%s/%d/%s/%s", ev.Device, row.BMC, row.RecordID, at, record),
+			// The record and not the check: the same record is told once. Only one without a
+			// time can come again as another, after the log was cleared.
+			ID:        fmt.Sprintf("pci/%s/%s/%d/%s/%s", ev.Device, row.BMC, row.RecordID, told, record),
 			Condition: notify.PCIError, Severity: notify.Warning, Time: ev.Time, Device: ev.Device, Job: ev.Job, Operation: "sel",
 			Summary: fmt.Sprintf("%s: %s%s (%s, record %d %s)", ev.Device, row.Kind, where, row.Event, row.RecordID, at), Details: raw}
 		if row.Severity == "critical" {

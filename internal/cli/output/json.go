@@ -1,6 +1,7 @@
 package output
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -35,22 +36,38 @@ func writeJSON(w io.Writer, doc any) error {
 }
 
 func writeJSONL(w io.Writer, rows []json.RawMessage) error {
+	lines := bufio.NewWriterSize(w, 64<<10)
 	for _, row := range rows {
-		flat, err := marshal(row)
-		if err != nil {
-			return err
+		if !printable(row) { // of the printable ones, each is a line as it is
+			flat, err := marshal(row)
+			if err != nil {
+				return err
+			}
+			row = escapeJSON(flat)
 		}
-		if _, err := w.Write(append(escapeJSON(flat), '\n')); err != nil {
-			return err
+		_, _ = lines.Write(row) // what fails is told by Flush
+		_ = lines.WriteByte('\n')
+	}
+	return lines.Flush()
+}
+
+// printable reports whether text has nothing but the printable characters of ASCII.
+func printable(text []byte) bool {
+	for _, b := range text {
+		if b < 0x20 || b >= 0x7f {
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // escapeJSON writes the invisible characters that JSON would let through (DEL,
 // the C1 controls, bidirectional overrides) as \u escapes. In valid JSON they can
 // only stand inside strings, so the value stays the same.
 func escapeJSON(text []byte) []byte {
+	if printable(text) {
+		return text
+	}
 	plain := func(r rune) bool { return r < 0x7f || visible(r) }
 	if bytes.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
 		return text
