@@ -72,8 +72,14 @@ func (f *fake) Version(context.Context) (api.Version, error) {
 	return api.Version{Version: "1.2.3"}, f.note("version")
 }
 
-func (f *fake) Devices(_ context.Context, sel api.Selection) ([]api.Device, error) {
-	return f.devices, f.note(sel)
+func (f *fake) Devices(_ context.Context, sel api.Selection) (iter.Seq2[json.RawMessage, error], error) {
+	return func(yield func(json.RawMessage, error) bool) {
+		for _, d := range f.devices {
+			if raw, err := json.Marshal(d); !yield(raw, err) {
+				return
+			}
+		}
+	}, f.note(sel)
 }
 
 func (f *fake) Device(_ context.Context, name string) (api.Device, error) {

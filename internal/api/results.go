@@ -25,21 +25,27 @@ func (s *Server) results(ctx context.Context, in *idInput) (*streamed, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.streamJSON(ctx, func(w io.Writer) error { return s.writeResults(ctx, w, job, tasks) }), nil
+}
+
+// streamJSON is an answer of which the first bytes are sent before the last are made.
+// The client learns of an error in between from a connection that is cut.
+func (s *Server) streamJSON(ctx context.Context, write func(w io.Writer) error) *streamed {
 	return &streamed{func(hc huma.Context) {
 		hc.SetHeader("Content-Type", "application/json")
 		hc.SetStatus(http.StatusOK)
 		w := bufio.NewWriterSize(hc.BodyWriter(), 64<<10)
-		err := s.writeResults(ctx, w, job, tasks)
+		err := write(w)
 		if err == nil {
 			err = w.Flush()
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				s.log.ErrorContext(ctx, "results were not sent whole", "job", job.ID, "err", err)
+				s.log.ErrorContext(ctx, "answer was not sent whole", "route", hc.Method()+" "+hc.URL().Path, "err", err)
 			}
-			panic(http.ErrAbortHandler) // a cut connection is how the client learns of it
+			panic(http.ErrAbortHandler)
 		}
-	}}, nil
+	}}
 }
 
 func (s *Server) writeResults(ctx context.Context, w io.Writer, job Job, tasks []Task) error {
@@ -49,33 +55,18 @@ func (s *Server) writeResults(ctx context.Context, w io.Writer, job Job, tasks [
 	}
 	o := &object{w: w}
 	o.field("job", job)
-	o.raw("rows", func() error {
-		sep := "["
-		err := s.service.Rows(ctx, job.ID, func(device string, rows []json.RawMessage) error {
+	o.array("rows", func(row func(json.RawMessage) error) error {
+		return s.service.Rows(ctx, job.ID, func(device string, rows []json.RawMessage) error {
 			if !done[device] {
 				return ctx.Err()
 			}
 			for _, r := range rows {
-				if _, err := io.WriteString(w, sep); err != nil {
+				if err := row(r); err != nil {
 					return err
 				}
-				if _, err := w.Write(r); err != nil {
-					return err
-				}
-				sep = ",\n"
 			}
 			return ctx.Err()
 		})
-		if err != nil {
-			return err
-		}
-		if sep == "[" {
-			sep += "]"
-		} else {
-			sep = "]"
-		}
-		_, err = io.WriteString(w, sep)
-		return err
 	})
 	o.field("failures", failures(tasks))
 	o.field("warnings", warnings(job, tasks))
@@ -145,6 +136,30 @@ func (o *object) raw(name string, f func() error) {
 	if o.err == nil {
 		o.err = f()
 	}
+}
+
+// array writes a field that is a list, whose members f hands over one by one.
+func (o *object) array(name string, f func(member func(json.RawMessage) error) error) {
+	o.raw(name, func() error {
+		sep := "["
+		err := f(func(m json.RawMessage) error {
+			if _, err := io.WriteString(o.w, sep); err != nil {
+				return err
+			}
+			sep = ",\n"
+			_, err := o.w.Write(m)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if sep == "[" {
+			_, err = io.WriteString(o.w, "[]")
+		} else {
+			_, err = io.WriteString(o.w, "]")
+		}
+		return err
+	})
 }
 
 func (o *object) end() error {

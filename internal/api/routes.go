@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"slices"
@@ -25,13 +26,15 @@ func (s *Server) routes() []route {
 	)
 	return append([]route{
 		handle(s, "GET", "/v1/version", "version", "Which fleetd this is", s.version),
-		handle(s, "GET", device, "list-devices", "Selected devices with the facts last seen; without a selection all", s.devices),
+		handle(s, "GET", device, "list-devices", "Selected devices with the facts last seen; without a selection all", s.devices,
+			body[DeviceList]("application/json")),
 		handle(s, "GET", device+"/{name}", "get-device", "One device", s.device),
 		handle(s, "POST", jobs, "start-job", "Start work on a selection of devices", s.startJob,
 			status(http.StatusAccepted)),
 		handle(s, "GET", jobs, "list-jobs", "Jobs, newest first", s.listJobs),
 		handle(s, "GET", job, "get-job", "One job", s.getJob),
-		handle(s, "GET", job+"/tasks", "list-tasks", "A job's tasks: state, step, attempt and reason of each device", s.tasks),
+		handle(s, "GET", job+"/tasks", "list-tasks", "A job's tasks: state, step, attempt and reason of each device", s.tasks,
+			body[TaskList]("application/json")),
 		handle(s, "GET", job+"/results", "get-results", "What a job produced so far: rows and failures", s.results,
 			body[Results]("application/json")),
 		handle(s, "GET", job+"/journal", "get-journal", "What was done to a device, oldest first", s.journal),
@@ -129,9 +132,31 @@ type devicesInput struct {
 	All      bool     `query:"all" doc:"every device"`
 }
 
-func (s *Server) devices(ctx context.Context, in *devicesInput) (*answer[DeviceList], error) {
+// devices streams the list: a large fleet's has ten megabytes, of which the client
+// reads the first while the last are made.
+func (s *Server) devices(ctx context.Context, in *devicesInput) (*streamed, error) {
 	rows, err := s.service.Devices(ctx, Selection{Names: in.Name, Selector: in.Selector, All: in.All})
-	return answered(DeviceList{Rows: notNil(rows)}, err)
+	if err != nil {
+		return nil, err
+	}
+	return s.streamJSON(ctx, func(w io.Writer) error {
+		o := &object{w: w}
+		o.array("rows", func(row func(json.RawMessage) error) error {
+			for r, err := range rows {
+				if err == nil {
+					err = row(r)
+				}
+				if err == nil {
+					err = ctx.Err()
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		return o.end()
+	}), nil
 }
 
 func (s *Server) device(ctx context.Context, in *struct {
@@ -160,9 +185,27 @@ func (s *Server) getJob(ctx context.Context, in *idInput) (*answer[Job], error) 
 	return answered(s.service.Job(ctx, in.ID))
 }
 
-func (s *Server) tasks(ctx context.Context, in *idInput) (*answer[TaskList], error) {
-	rows, err := s.service.Tasks(ctx, in.ID)
-	return answered(TaskList{Rows: notNil(rows)}, err)
+func (s *Server) tasks(ctx context.Context, in *idInput) (*streamed, error) {
+	tasks, err := s.service.Tasks(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return s.streamJSON(ctx, func(w io.Writer) error {
+		o := &object{w: w}
+		o.array("rows", func(row func(json.RawMessage) error) error {
+			for i := range tasks {
+				raw, err := json.Marshal(&tasks[i])
+				if err == nil {
+					err = row(raw)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		return o.end()
+	}), nil
 }
 
 type journalInput struct {

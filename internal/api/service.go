@@ -27,9 +27,10 @@ type Service interface {
 
 // DeviceService answers for the inventory.
 type DeviceService interface {
-	// Devices gives the selected devices in order of name; an empty selection is
-	// all of them.
-	Devices(ctx context.Context, sel Selection) ([]Device, error)
+	// Devices gives the selected devices in order of name, each a Device as JSON; an
+	// empty selection is all of them. What is wrong with the selection is the error; the
+	// sequence itself ends at its first one. The bodies are for reading only.
+	Devices(ctx context.Context, sel Selection) (iter.Seq2[json.RawMessage, error], error)
 	Device(ctx context.Context, name string) (Device, error)
 	// PinHostKeys trusts keys from now on, for devices of the inventory. By is who
 	// asked.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/spf13/cobra"
 
@@ -47,13 +48,19 @@ is contacted.
 
 // printDevices prints devices; people, when set, takes the place of the table.
 func (a *app) printDevices(o *outputFlags, devices []api.Device, people peopleFunc) error {
-	rows, err := output.Rows(devices)
+	format, err := o.format()
+	if err != nil {
+		return err
+	}
+	// Of a large fleet only what is printed is made.
+	var rows []json.RawMessage
+	if format.Columns() {
+		rows, err = output.Rows(deviceLines(devices))
+	} else {
+		rows, err = output.Rows(devices)
+	}
 	if err != nil {
 		return fault.Wrap(fault.Internal, "print the devices", err)
 	}
-	lines, err := output.Rows(deviceLines(devices))
-	if err != nil {
-		return fault.Wrap(fault.Internal, "print the devices", err)
-	}
-	return a.print(o, answer{view: deviceView(), rows: rows, lines: lines, doc: rowsDocument{rows}, people: people})
+	return a.print(o, answer{view: deviceView(), rows: rows, doc: rowsDocument{rows}, people: people})
 }

@@ -77,6 +77,7 @@ type Daemon struct {
 	ledger     *ledger.DB
 	overrides  *override.Store
 	streams    stream.Hub // live captures and their readers
+	listed     deviceBodies
 	dialer     *sshconn.Dialer
 
 	closing sync.Mutex

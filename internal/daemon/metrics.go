@@ -49,7 +49,11 @@ func (d *Daemon) fleetFigures(ctx context.Context) (map[string]metrics.Fleet, er
 	for _, dev := range d.inventory.Load().Devices() {
 		f := out[dev.Platform]
 		f.Devices++
-		if facts[dev.Name].LastError != "" {
+		known, err := facts.Of(dev.Name)
+		if err != nil {
+			return nil, err
+		}
+		if known.LastError != "" {
 			f.Failing++
 		}
 		out[dev.Platform] = f

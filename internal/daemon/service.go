@@ -33,38 +33,6 @@ func (s service) Version(context.Context) (api.Version, error) {
 	return v, nil
 }
 
-func (s service) Devices(ctx context.Context, sel api.Selection) ([]api.Device, error) {
-	inv := s.d.inventory.Load()
-	devices := inv.Devices()
-	if len(sel.Names) > 0 || sel.Selector != "" || sel.All {
-		var err error
-		if devices, err = inv.Select(selection(sel)); err != nil {
-			return nil, err
-		}
-	}
-	facts, err := s.d.engine.AllDeviceFacts(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]api.Device, 0, len(devices))
-	for _, dev := range devices {
-		out = append(out, deviceOut(dev, facts[dev.Name]))
-	}
-	return out, nil
-}
-
-func (s service) Device(ctx context.Context, name string) (api.Device, error) {
-	dev, err := s.d.inventory.Load().Device(name)
-	if err != nil {
-		return api.Device{}, err
-	}
-	facts, seen, lastError, err := s.d.engine.DeviceFacts(ctx, name)
-	if err != nil {
-		return api.Device{}, err
-	}
-	return deviceOut(dev, jobs.DeviceFacts{Facts: facts, LastSeen: seen, LastError: lastError}), nil
-}
-
 // PinHostKeys pins keys for devices of the inventory, each into the known_hosts
 // file that the device is checked against. A key for a host that is not the
 // device's own address is refused: a slip there would trust somebody else.

@@ -65,8 +65,8 @@ func TestUpkeep(t *testing.T) {
 		if files, err := d.artifacts.List(t.Context(), ""); err != nil || len(files) != wantFiles {
 			t.Errorf("%s: %d artifacts, %v; want %d", when, len(files), err, wantFiles)
 		}
-		if facts, err := d.engine.AllDeviceFacts(t.Context()); err != nil || len(facts) != 3 {
-			t.Errorf("%s: facts of %d devices, %v", when, len(facts), err)
+		if facts, err := d.engine.AllDeviceFacts(t.Context()); err != nil || facts.Len() != 3 {
+			t.Errorf("%s: facts of %d devices, %v", when, facts.Len(), err)
 		}
 		entries, err := os.ReadDir(opts.backups().Dir)
 		if err != nil || len(entries) != wantBackups {

@@ -311,8 +311,14 @@ func TestFacts(t *testing.T) {
 		}
 	}
 	all, err := h.AllDeviceFacts(t.Context())
-	if err != nil || len(all) != 1 || all["a"].Facts["version"] != "2" {
+	if err != nil || all.Len() != 1 || all.Encoded("a") == "" || all.Encoded("never") != "" {
 		t.Errorf("%v %+v", err, all)
+	}
+	if known, err := all.Of("a"); err != nil || known.Facts["version"] != "2" {
+		t.Errorf("%v %+v", err, known)
+	}
+	if known, err := all.Of("never"); err != nil || known.Facts != nil || known.LastSeen != nil || known.LastError != "" {
+		t.Errorf("a device that nobody reached: %v %+v", err, known)
 	}
 	if facts, seen, last, err := h.DeviceFacts(t.Context(), "never"); facts != nil || seen != nil || last != "" || err != nil {
 		t.Errorf("a device that nobody reached: %v %v %q %v", facts, seen, last, err)

@@ -243,14 +243,34 @@ func (e *Engine) DeviceFacts(ctx context.Context, device string) (facts map[stri
 }
 
 // AllDeviceFacts gives the facts of every device that any task has reached or
-// failed on, by name.
-func (e *Engine) AllDeviceFacts(ctx context.Context) (map[string]DeviceFacts, error) {
-	all := make(map[string]DeviceFacts)
+// failed on, as they were at one moment.
+func (e *Engine) AllDeviceFacts(ctx context.Context) (FleetFacts, error) {
+	all := FleetFacts{make(map[string]string)}
 	err := e.view(ctx, func(tx *ledger.Tx) error {
-		return each(tx, nsDevices, nil, nil, func(k []byte, d DeviceFacts) bool {
-			all[string(k)] = d
+		return tx.Scan(nsDevices, nil, nil, func(k, v []byte) bool {
+			all.encoded[string(k)] = string(v)
 			return true
 		})
 	})
 	return all, err
+}
+
+// FleetFacts is what was known of all devices at one moment. It stays encoded until it
+// is asked for: of a large fleet, decoding would take most of the time of a list.
+type FleetFacts struct{ encoded map[string]string }
+
+// Len is the number of devices of which something is known.
+func (f FleetFacts) Len() int { return len(f.encoded) }
+
+// Encoded gives a device's facts as they are stored, "" where there are none. Equal
+// texts are equal facts; there is nothing else to be read from it.
+func (f FleetFacts) Encoded(device string) string { return f.encoded[device] }
+
+// Of gives a device's facts; one that no task has reached has none, which is no error.
+func (f FleetFacts) Of(device string) (DeviceFacts, error) {
+	text, ok := f.encoded[device]
+	if !ok {
+		return DeviceFacts{}, nil
+	}
+	return decode[DeviceFacts](nsDevices, []byte(text))
 }

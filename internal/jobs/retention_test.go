@@ -223,8 +223,8 @@ func TestRemovedJob(t *testing.T) {
 	if again := h.submit(req); again.ID == first.ID {
 		t.Error("the number of a removed job was used again")
 	}
-	if facts, err := h.AllDeviceFacts(t.Context()); err != nil || len(facts) != 3 {
-		t.Errorf("facts of %d devices, %v", len(facts), err)
+	if facts, err := h.AllDeviceFacts(t.Context()); err != nil || facts.Len() != 3 {
+		t.Errorf("facts of %d devices, %v", facts.Len(), err)
 	}
 }
 

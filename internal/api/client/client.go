@@ -113,8 +113,7 @@ func (c *Client) Devices(ctx context.Context, sel api.Selection) ([]api.Device, 
 	if sel.All {
 		q.Set("all", "true")
 	}
-	l, err := get[api.DeviceList](ctx, c, path(q, "devices"))
-	return l.Rows, err
+	return listed[api.Device](ctx, c, path(q, "devices"))
 }
 
 // Device gives one device by its exact name.
@@ -157,8 +156,7 @@ func (c *Client) Job(ctx context.Context, id string) (api.Job, error) {
 
 // Tasks gives a job's tasks in order of device.
 func (c *Client) Tasks(ctx context.Context, id string) ([]api.Task, error) {
-	l, err := get[api.TaskList](ctx, c, path(nil, "jobs", id, "tasks"))
-	return l.Rows, err
+	return listed[api.Task](ctx, c, path(nil, "jobs", id, "tasks"))
 }
 
 // Journal gives what a job did to a device, oldest first.
