@@ -44,13 +44,13 @@ func (a *app) tourRollout(ctx context.Context, env *demo.Env, f fleet, dir strin
 		return err
 	}
 	a.remark("\n$ fleetctl hotfix apply %s %s --wave 2 --max-failures 2 --yes", demoHotfix, strings.Join(probes, " "))
-	kept, err := a.addOnce(ctx, f, file)
+	canary := 1
+	sel, policy := api.Selection{Names: probes}, &api.Rollout{Canary: &canary, Wave: "2", MaxFailures: "2"}
+	spec, err := new(hotfixOptions).spec(ctx, a, f, "apply", file, sel, policy)
 	if err != nil {
 		return err
 	}
-	canary := 1
-	job, err := a.startRollout(ctx, f, "hotfix", hotfixSpec{Action: "apply", File: kept.SHA256, FileName: demoHotfix},
-		api.Selection{Names: probes}, &api.Rollout{Canary: &canary, Wave: "2", MaxFailures: "2"})
+	job, err := a.startRollout(ctx, f, "hotfix", spec, sel, policy)
 	if err != nil {
 		return err
 	}

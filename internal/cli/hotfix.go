@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -70,62 +71,108 @@ func (o *hotfixOptions) registerChange(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("accept-unobserved", cobra.FixedCompletions([]string{"installed", "rebooted", "normal_mode", "capturing", "licence"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// spec makes the request's spec; the files are with fleetd when it returns.
-func (o *hotfixOptions) spec(ctx context.Context, a *app, f fleet, action, file string) (hotfixSpec, error) {
+// spec makes the request's spec; the files are with fleetd when it returns. Nothing is
+// sent there for a request that fleetd would refuse whatever the content is.
+func (o *hotfixOptions) spec(ctx context.Context, a *app, f fleet, action, file string, sel api.Selection, policy *api.Rollout) (hotfixSpec, error) {
 	s := hotfixSpec{Action: action, InstallName: o.installName, InstalledAs: o.installedAs, BaseOnDevice: o.baseOnDevice, Volume: o.volume,
 		Takeover: o.takeover, AcceptUnobserved: o.accept}
 	if o.base != "" && o.baseOnDevice {
 		return s, fault.New(fault.Invalid, "--base sends the image and --base-on-device says that it is there: give one of them")
 	}
-	kept, err := a.addOnce(ctx, f, file)
+	images := []*localFile{{name: file}}
+	if o.base != "" {
+		images = append(images, &localFile{name: o.base})
+	}
+	known := true
+	for _, i := range images {
+		if err := a.identify(ctx, f, i); err != nil {
+			return s, err
+		}
+		known = known && i.known
+	}
+	s.File, s.FileName, s.Size = images[0].sum, filepath.Base(file), images[0].size
+	if o.base != "" {
+		s.Base, s.BaseName = images[1].sum, filepath.Base(o.base)
+	}
+	if !known {
+		if err := acceptable(ctx, f, s, sel, policy); err != nil {
+			return s, err
+		}
+	}
+	for _, i := range images {
+		if err := a.addOnce(ctx, f, i); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// acceptable asks fleetd whether it would take a request but for files that it does
+// not keep yet.
+func acceptable(ctx context.Context, f fleet, s hotfixSpec, sel api.Selection, policy *api.Rollout) error {
+	if s.Action == "plan" {
+		s.Action = "apply"
+	}
+	raw, err := json.Marshal(s)
 	if err != nil {
-		return s, err
+		return fault.Wrap(fault.Internal, "write the request", err)
 	}
-	s.File, s.FileName = kept.SHA256, filepath.Base(file)
-	if o.base == "" {
-		return s, nil
+	_, err = f.Plan(ctx, api.JobRequest{Operation: "hotfix", Spec: raw, Selection: sel, Rollout: policy})
+	if fault.Is(err, fault.NotFound) {
+		return nil
 	}
-	kept, err = a.addOnce(ctx, f, o.base)
-	s.Base, s.BaseName = kept.SHA256, filepath.Base(o.base)
-	return s, err
+	return err
+}
+
+// localFile is a file that fleetd is to keep, and what it was when it was read first.
+type localFile struct {
+	name  string
+	sum   string // SHA-256
+	size  int64
+	known bool // to fleetd
+}
+
+// identify reads a file for its digest and asks fleetd whether it keeps it.
+func (a *app) identify(ctx context.Context, f fleet, i *localFile) error {
+	in, err := openPlain(i.name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	if i.sum, i.size, err = a.digest(ctx, in); err != nil {
+		return err
+	}
+	if i.size == 0 {
+		return fault.New(fault.Invalid, "%s is empty", i.name)
+	}
+	kept, err := f.FindArtifacts(ctx, "", i.sum)
+	i.known = len(kept) > 0
+	return err
 }
 
 // addOnce has fleetd keep a file, unless it has its content already. The file is
-// read twice, and one that is being written meanwhile is refused: what goes to the
-// devices is what it was when its digest was shown.
-func (a *app) addOnce(ctx context.Context, f fleet, file string) (api.Artifact, error) {
-	in, err := openPlain(file)
+// read a second time, and one that is being written meanwhile is refused: what goes to
+// the devices is what it was when its digest was shown.
+func (a *app) addOnce(ctx context.Context, f fleet, i *localFile) error {
+	base := filepath.Base(i.name)
+	if i.known {
+		a.remark("%s: %d bytes, sha256 %s, known to fleetd", base, i.size, i.sum)
+		return nil
+	}
+	in, err := openPlain(i.name)
 	if err != nil {
-		return api.Artifact{}, err
+		return err
 	}
 	defer func() { _ = in.Close() }()
-	sum, size, err := a.digest(ctx, in)
+	kept, err := a.sendArtifact(ctx, f, base, "application/octet-stream", &unchanged{r: in, sum: sha256.New(), want: i.sum, name: i.name}, i.size)
 	if err != nil {
-		return api.Artifact{}, err
+		return err
 	}
-	if size == 0 {
-		return api.Artifact{}, fault.New(fault.Invalid, "%s is empty", file)
+	if kept.SHA256 != i.sum {
+		return changedFile(i.name)
 	}
-	known, err := f.FindArtifacts(ctx, "", sum)
-	if err != nil {
-		return api.Artifact{}, err
-	}
-	if len(known) > 0 {
-		a.remark("%s: %d bytes, sha256 %s, known to fleetd", filepath.Base(file), size, sum)
-		return known[0], nil
-	}
-	if _, err := in.Seek(0, io.SeekStart); err != nil {
-		return api.Artifact{}, fault.Wrap(fault.Invalid, "read "+file, err)
-	}
-	kept, err := a.sendArtifact(ctx, f, filepath.Base(file), "application/octet-stream", &unchanged{r: in, sum: sha256.New(), want: sum, name: file}, size)
-	if err != nil {
-		return api.Artifact{}, err
-	}
-	if kept.SHA256 != sum {
-		return api.Artifact{}, changedFile(file)
-	}
-	a.remark("%s: %d bytes, sha256 %s", filepath.Base(file), size, sum)
-	return kept, nil
+	a.remark("%s: %d bytes, sha256 %s", base, i.size, i.sum)
+	return nil
 }
 
 func changedFile(name string) error {

@@ -53,7 +53,7 @@ installed_as, version, sha256, size_bytes, path, verified, verified_at`) + `
 		if sel, err = a.confirmDevices(ctx, f, sel, yes, "Put "+args[0]+" on"); err != nil {
 			return err
 		}
-		spec, err := opts.spec(ctx, a, f, "stage", args[0])
+		spec, err := opts.spec(ctx, a, f, "stage", args[0], sel, nil)
 		if err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ the change record.
 		if sel, err = a.confirmDevices(ctx, f, sel, yes, "Install "+args[0]+" on"); err != nil {
 			return err
 		}
-		spec, err := opts.spec(ctx, a, f, "apply", args[0])
+		spec, err := opts.spec(ctx, a, f, "apply", args[0], sel, policy)
 		if err != nil {
 			return err
 		}

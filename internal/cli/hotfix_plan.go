@@ -104,7 +104,7 @@ latest_begin_at, skipped`) + `
 		if _, err := out.format(); err != nil {
 			return err
 		}
-		spec, err := opts.spec(ctx, a, f, "plan", args[0])
+		spec, err := opts.spec(ctx, a, f, "plan", args[0], sel, policy)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package hotfix
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -70,15 +71,20 @@ func (o *hotfix) flow(platform string) (flow, error) {
 
 // Prepare implements operation.Operation: a file that is not kept, a platform that
 // the file is not for and names that do not follow are refused here, before any
-// device is touched.
+// device is touched. A file that is not kept is fault.NotFound.
 func (o *hotfix) Prepare(ctx context.Context, raw json.RawMessage, devices []*device.Device) (operation.Prepared, error) {
 	spec, err := readSpec(raw)
 	if err != nil {
 		return operation.Prepared{}, err
 	}
+	// A file that is not kept is told last: what else is wrong is known to whoever
+	// asks before the file is sent.
 	var file File
+	var missing error
 	if spec.Action != Rollback {
-		if file, err = o.file(ctx, "file", spec.File); err != nil {
+		if file, err = o.file(ctx, "file", spec.File); fault.Is(err, fault.NotFound) && spec.Names.File != "" {
+			file, missing = File{SHA256: spec.File, Name: spec.Names.File, Size: spec.Size}, err
+		} else if err != nil {
 			return operation.Prepared{}, err
 		}
 		if spec.Size = file.Size; spec.Names.File == "" {
@@ -87,7 +93,9 @@ func (o *hotfix) Prepare(ctx context.Context, raw json.RawMessage, devices []*de
 	}
 	if spec.Base != "" {
 		base, err := o.file(ctx, "base", spec.Base)
-		if err != nil {
+		if fault.Is(err, fault.NotFound) && spec.BaseName != "" {
+			base, missing = File{SHA256: spec.Base, Name: spec.BaseName}, cmp.Or(missing, err)
+		} else if err != nil {
 			return operation.Prepared{}, err
 		}
 		if spec.BaseSize = base.Size; spec.BaseName == "" {
@@ -95,7 +103,7 @@ func (o *hotfix) Prepare(ctx context.Context, raw json.RawMessage, devices []*de
 		}
 	}
 	worst, err := o.check(&spec, file, devices)
-	if err != nil {
+	if err = cmp.Or(err, missing); err != nil {
 		return operation.Prepared{}, err
 	}
 	out := operation.Prepared{Access: operation.Change, WorstCase: worst, Prepares: spec.Action == Stage || spec.Action == Apply}
@@ -113,7 +121,7 @@ func (o *hotfix) file(ctx context.Context, stage, sha256 string) (File, error) {
 	file, err := o.File(ctx, sha256)
 	switch {
 	case fault.Is(err, fault.NotFound):
-		return file, &fault.Error{Kind: fault.Invalid, Act: Name, Stage: stage,
+		return file, &fault.Error{Kind: fault.NotFound, Act: Name, Stage: stage,
 			Err: fmt.Errorf("fleetd keeps no artifact %s", quote(sha256)), Next: "add the file first: fleetctl artifact add FILE"}
 	case err != nil:
 		return file, err

@@ -53,6 +53,8 @@ func TestPrepareRefuses(t *testing.T) {
 		"unknown key":        {`{"action":"apply","file":"good","force":true}`, nil, `unknown field "force"`},
 		"no file":            {`{"action":"apply"}`, nil, "file is missing"},
 		"no artifact":        {`{"action":"apply","file":"lost"}`, nil, "fleetctl artifact add"},
+		"no artifact, named": {`{"action":"apply","file":"lost","file_name":"OSm6.4.x-CumulativeHotfix-v2.end"}`, nil, "fleetctl artifact add"},
+		"neither name":       {`{"action":"apply","file":"lost","file_name":"notes.txt"}`, nil, "no name of a hotfix file"},
 		"empty":              {`{"action":"apply","file":"empty"}`, nil, "is empty"},
 		"no hotfix":          {`{"action":"apply","file":"text"}`, nil, "no name of a hotfix file"},
 		"name of a path":     {`{"action":"apply","file":"good","file_name":"../x.end"}`, nil, "no name of a hotfix file"},
@@ -70,7 +72,14 @@ func TestPrepareRefuses(t *testing.T) {
 			c.devices = []*device.Device{probeNamed("a")}
 		}
 		_, err := op.Prepare(t.Context(), json.RawMessage(c.spec), c.devices)
-		if !fault.Is(err, fault.Invalid) && !fault.Is(err, fault.Unsupported) || !strings.Contains(err.Error(), c.want) {
+		kind := fault.Invalid
+		switch {
+		case strings.HasPrefix(name, "no artifact"):
+			kind = fault.NotFound
+		case fault.Is(err, fault.Unsupported):
+			kind = fault.Unsupported
+		}
+		if !fault.Is(err, kind) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
