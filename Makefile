@@ -3,6 +3,7 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 GO          ?= go
 FUZZTIME    ?= 60s
+FUZZCOUNT   ?= 1000x
 KILLS       ?= 200
 GOTESTSUM   ?= $(GO) run gotest.tools/gotestsum@v1.13.0 --format standard-quiet
 # One test that fails among thousands may owe it to a machine that stood still: up to
@@ -31,8 +32,9 @@ deps: ## install the Debian packages that the tests use, where missing
 	scripts/test-deps
 
 .PHONY: test
-test: deps check ## everything once, with the race detector; fuzz targets on their seeds
+test: deps check ## everything once, with the race detector; every fuzz target FUZZCOUNT inputs (default 1000x)
 	CGO_ENABLED=1 GORACE="atexit_sleep_ms=0" $(GOTESTSUM) $(RERUN) --packages ./... -- -race -timeout 12m
+	scripts/fuzz $(FUZZCOUNT)
 
 .PHONY: test-quick
 test-quick: ## everything once, without the race detector
@@ -55,8 +57,8 @@ bench: deps build ## figures against peers, ours and theirs in turn (docs/benchm
 	$(GO) run ./bench
 
 .PHONY: fuzz-quick
-fuzz-quick: ## every fuzz target for a second each
-	scripts/fuzz 1s
+fuzz-quick: ## every fuzz target with FUZZCOUNT inputs each, as make test does
+	scripts/fuzz $(FUZZCOUNT)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (default 60s)
