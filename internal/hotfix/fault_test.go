@@ -208,6 +208,25 @@ func TestBegunAnewIsComparedWithTheFirstTime(t *testing.T) {
 	}
 }
 
+// A cancel comes through when the device is back. What is known of it by then is kept
+// for the record.
+func TestCanceledDeviceIsInTheRecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	w := r.job(probe, r.spec(hotfix.Apply))
+	w.cancel = true
+	want(t, w.run(), jobs.Canceled, "before the end of post-check")
+	row := r.record(probe)
+	if row.Result != "returned" || row.VersionAfter == nil || row.ListedAfter == nil || *row.ListedAfter != listed || row.OutageSeconds == nil || len(row.Proofs) != 4 {
+		t.Errorf("the record is %+v", row)
+	}
+	w.cancel = false
+	want(t, w.retry(), jobs.Succeeded)
+	if got := r.events(probe); got["install"] != 1 || got["reload"] != 1 {
+		t.Errorf("events %v", got)
+	}
+}
+
 // A device that is in use and only lacks the record of it is not taken through
 // maintenance mode once more.
 func TestNothingIsMissing(t *testing.T) {

@@ -1,9 +1,7 @@
 package hotfix
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -138,7 +136,7 @@ func (c *change) held(s operation.Step) operation.Step {
 		}
 		seen, err := observe(ctx, env)
 		if seen.Verdict == operation.Inconclusive {
-			if kerr := c.keepRecord(ctx, env, c.attentionRow(env, seen.Detail)); kerr != nil {
+			if kerr := keepRecord(ctx, env, c.dev, c.attentionRow(env, seen.Detail)); kerr != nil {
 				return operation.Observation{}, kerr
 			}
 			seen.Detail += c.outOfUse(env)
@@ -166,17 +164,6 @@ func (c *change) attentionRow(env operation.Env, detail string) applyRow {
 	return row
 }
 
-// keepRecord keeps what is known of a device that has no row: rows are of devices
-// that are done.
-func (c *change) keepRecord(ctx context.Context, env operation.Env, row applyRow) error {
-	raw, err := json.MarshalIndent(row, "", "  ")
-	if err != nil {
-		return fault.Wrap(fault.Internal, "write the record of "+c.dev.Name, err)
-	}
-	_, err = env.Keep(ctx, c.dev, c.dev.Name+"_hotfix.json", "application/json", bytes.NewReader(append(raw, '\n')))
-	return err
-}
-
 // loud adds to an error what state the device is left in.
 func (c *change) loud(ctx context.Context, env operation.Env, err error) error {
 	where := c.outOfUse(env)
@@ -185,7 +172,7 @@ func (c *change) loud(ctx context.Context, env operation.Env, err error) error {
 	}
 	out := error(&fault.Error{Kind: fault.KindOf(err), Stage: fault.StageOf(err), Err: fmt.Errorf("%w%s", err, where)})
 	if operation.NeedsAttention(err) {
-		return operation.Attention(errors.Join(out, c.keepRecord(ctx, env, c.attentionRow(env, err.Error()))))
+		return operation.Attention(errors.Join(out, keepRecord(ctx, env, c.dev, c.attentionRow(env, err.Error()))))
 	}
 	return out
 }

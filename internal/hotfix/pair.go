@@ -2,6 +2,7 @@ package hotfix
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -148,7 +149,7 @@ func (v *volumes) checkBase(spec *Spec, target software) error {
 // worstCase is how long the change phase of one device may take. Installations run
 // side by side, and are counted twice all the same: a window rather ends later.
 func (v *volumes) worstCase(action Action) time.Duration {
-	out := 2*v.how.Look.Worst + v.vol.Shows + v.vol.Return.Worst
+	out := 2*v.how.Look.Worst + v.vol.Shows + v.vol.Return.Worst + v.vol.Stable
 	switch action {
 	case Apply:
 		return out + v.vol.Save.Worst + v.vol.Install.Worst
@@ -270,7 +271,16 @@ func (p *pair) held(name string, once bool, i int,
 			return failed(err)
 		}
 		seen, err := observe(ctx, env, st)
-		return seen, p.loud(env, st, err)
+		if err != nil {
+			return seen, p.loud(env, st, err)
+		}
+		switch {
+		case seen.Verdict == operation.Inconclusive:
+			err = p.keepMembers(ctx, env, seen.Detail)
+		case act == nil: // it is back
+			err = p.keepMember(ctx, env, st.dev, "returned", seen.Detail)
+		}
+		return seen, err
 	}
 	if act != nil {
 		s.Act = func(ctx context.Context, env operation.Env) error {
@@ -278,7 +288,11 @@ func (p *pair) held(name string, once bool, i int,
 			if !ok {
 				return fault.New(fault.Internal, "%s has no device", name)
 			}
-			return p.loud(env, st, act(ctx, env, st))
+			err := p.loud(env, st, act(ctx, env, st))
+			if operation.NeedsAttention(err) {
+				return operation.Attention(errors.Join(err, p.keepMembers(ctx, env, err.Error())))
+			}
+			return err
 		}
 	}
 	return s

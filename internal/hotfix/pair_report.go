@@ -158,17 +158,7 @@ func (p *pair) compare(ctx context.Context, env operation.Env, dev *device.Devic
 	if err != nil {
 		return nil, err
 	}
-	was := p.course.Before[dev.Name]
-	row := applyRow{Device: dev.Name, Action: p.spec.Action, Result: "installed", Names: p.spec.Names, SHA256: p.spec.File, Size: p.spec.Size,
-		VersionBefore: text(was.Running.String()), VersionAfter: text(m.Running.String()), ListedBefore: listedRow(was, was.Volume), ListedAfter: listedRow(m, m.Volume),
-		Before: p.course.Shots[dev.Name], Proofs: []Proof{}, Detail: fmt.Sprintf("%s, sync state %s", m.Role, m.Sync)}
-	if p.spec.Action == Rollback {
-		row.Result = "rolled back"
-	}
-	answer, detail := p.hasRebooted(dev, m)
-	row.Proofs = append(row.Proofs,
-		Proof{Name: ProofInstalled, Answer: Proven, How: "show sys software status", Detail: fmt.Sprintf("%s from %s", m.Running, m.Volume)},
-		Proof{Name: ProofRebooted, Answer: answer, How: m.Boot.Line, Detail: detail})
+	row := p.row(dev, m)
 	if row.After, err = after.keep(ctx, env, dev, dev.Name+"_after.json"); err != nil {
 		return nil, err
 	}
@@ -182,6 +172,49 @@ func (p *pair) compare(ctx context.Context, env operation.Env, dev *device.Devic
 	}
 	env.Row(dev, row)
 	return row.Differences, nil
+}
+
+// row is what a member was before and is now.
+func (p *pair) row(dev *device.Device, m member) applyRow {
+	was := p.course.Before[dev.Name]
+	row := applyRow{Device: dev.Name, Action: p.spec.Action, Result: "installed", Names: p.spec.Names, SHA256: p.spec.File, Size: p.spec.Size,
+		VersionBefore: text(was.Running.String()), VersionAfter: text(m.Running.String()), ListedBefore: listedRow(was, was.Volume), ListedAfter: listedRow(m, m.Volume),
+		Before: p.course.Shots[dev.Name], Proofs: []Proof{}, Differences: []Difference{}, Detail: fmt.Sprintf("%s, sync state %s", m.Role, m.Sync)}
+	if p.spec.Action == Rollback {
+		row.Result = "rolled back"
+	}
+	installed := Disproven
+	if m.at(p.course.Target[dev.Name]) {
+		installed = Proven
+	}
+	answer, detail := p.hasRebooted(dev, m)
+	row.Proofs = append(row.Proofs,
+		Proof{Name: ProofInstalled, Answer: installed, How: "show sys software status", Detail: fmt.Sprintf("%s from %s", m.Running, m.Volume)},
+		Proof{Name: ProofRebooted, Answer: answer, How: m.Boot.Line, Detail: detail})
+	return row
+}
+
+// keepMember keeps what is known of a member that has no row: one that a person has to
+// look at, or that is back when a cancel comes through. One that does not answer is as
+// it was seen last, before the change.
+func (p *pair) keepMember(ctx context.Context, env operation.Env, dev *device.Device, result, detail string) error {
+	m, err := p.see(ctx, env, dev)
+	row := p.row(dev, m)
+	if err != nil {
+		row.VersionAfter, row.ListedAfter, row.Proofs = nil, nil, []Proof{}
+	}
+	row.Result, row.Detail = result, detail
+	return keepRecord(ctx, env, dev, row)
+}
+
+// keepMembers is keepMember of all members when a person has to look.
+func (p *pair) keepMembers(ctx context.Context, env operation.Env, detail string) error {
+	for _, dev := range p.devices {
+		if err := p.keepMember(ctx, env, dev, "attention", detail); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // outage says how long a device by itself was away.

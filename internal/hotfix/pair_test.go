@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/hotfix"
 	"capfleet/internal/jobs"
@@ -63,6 +64,25 @@ func TestPair(t *testing.T) {
 	// The standby is ltm1 now.
 	r.happened(append(careful(), "reload "+ltm1, "boot "+ltm1, "active "+ltm1, "reload "+ltm2, "boot "+ltm2)...)
 	want(t, r.pair(hotfix.Spec{Action: hotfix.Rollback}).run(), jobs.Unchanged)
+}
+
+// A window has to hold everything that may be waited for on a member.
+func TestPairWorstCase(t *testing.T) {
+	t.Parallel()
+	r := newPairRig(t, nil)
+	raw, err := json.Marshal(r.spec(hotfix.Apply, withBase(r)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepared, err := r.op.Prepare(t.Context(), raw, []*device.Device{r.Device(t, ltm1), r.Device(t, ltm2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := r.driver.Definition().Hotfix.Volumes
+	least := v.Save.Worst + v.Install.Worst + v.Shows + v.Return.Worst + v.Stable
+	if got := prepared.WorstCase; got[ltm1] < least || got[ltm1] != got[ltm2] {
+		t.Errorf("worst case %v, and the parts alone take %v", got, least)
+	}
 }
 
 // Wherever fleetd dies, the pair ends where it should: nothing is installed or
@@ -207,6 +227,12 @@ func TestPairComesBackWrong(t *testing.T) {
 			want(t, w.run(), jobs.Attention, message, ltm2, next, ltm1+" was left alone")
 			if got := r.events(ltm1); got["reload"] != 0 || got["failover"] != 0 {
 				t.Errorf("the peer: events %v", got)
+			}
+			if row := r.record(ltm2); row.VersionBefore == nil || (row.VersionAfter == nil) != (fault == "never_returns") {
+				t.Errorf("the record is %+v", row)
+			}
+			if row := r.record(ltm1); row.VersionAfter == nil || row.VersionBefore == nil || *row.VersionAfter != *row.VersionBefore {
+				t.Errorf("the peer's record is %+v", row)
 			}
 			r.order(ltm2, "none")
 			r.order(ltm2, "boot_time=100ms")

@@ -45,6 +45,7 @@ func (c *change) observePostCheck(ctx context.Context, env operation.Env) (opera
 	if err := c.fill(ctx, env, l, &row); err != nil {
 		return failed(err)
 	}
+	c.warnAccepted(env, row.Proofs)
 	why, err := c.failure(env)
 	if err != nil {
 		return failed(err)
@@ -56,7 +57,7 @@ func (c *change) observePostCheck(ctx context.Context, env operation.Env) (opera
 		if why != "" {
 			row.Result, row.Detail = "failed", why
 		}
-		if err := c.keepRecord(ctx, env, row); err != nil {
+		if err := keepRecord(ctx, env, c.dev, row); err != nil {
 			return failed(err)
 		}
 	}
@@ -97,12 +98,16 @@ func (c *change) fill(ctx context.Context, env operation.Env, l look, row *apply
 			row.OutageSeconds = &s
 		}
 	}
-	for _, p := range row.Proofs {
+	return nil
+}
+
+// warnAccepted says which proofs passed without having been seen.
+func (c *change) warnAccepted(env operation.Env, proofs []Proof) {
+	for _, p := range proofs {
 		if p.Accepted {
 			env.Warn(c.dev, "%s was not observable and passed because --accept-unobserved said so: %s", p.Name, p.Detail)
 		}
 	}
-	return nil
 }
 
 // expected reports the lines that the hotfix itself changes: its own, of any

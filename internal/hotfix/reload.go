@@ -273,14 +273,34 @@ func (c *change) returned(ctx context.Context, env operation.Env, proofs map[str
 	if err := env.Remember(ctx, keyBack, list); err != nil {
 		return failed(err)
 	}
-	if why, err := c.failure(env); err != nil {
+	why, err := c.failure(env)
+	if err != nil {
 		return failed(err)
-	} else if why == "" {
+	}
+	if why == "" {
 		if err := c.storeRecord(env, recordApplied); err != nil {
 			return failed(err)
 		}
 	}
+	if err := c.keepReturn(ctx, env, why); err != nil {
+		return failed(err)
+	}
 	return done("%s", strings.Join(words, "; "))
+}
+
+// keepReturn keeps what is known of a device that is back: a cancel that was held back
+// comes through now, and then there is no row of it. why is that of an installation
+// that failed.
+func (c *change) keepReturn(ctx context.Context, env operation.Env, why string) error {
+	row := c.attentionRow(env, "back in use, and not compared with the snapshot")
+	row.Result = "returned"
+	if why != "" {
+		row.Result, row.Detail = "failed", why
+	}
+	if err := c.fill(ctx, env, c.look(env), &row); err != nil {
+		return err
+	}
+	return keepRecord(ctx, env, c.dev, row)
 }
 
 // inOrder gives proofs in the order in which they are always named.

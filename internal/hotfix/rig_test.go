@@ -203,6 +203,42 @@ func (r *rig) values(name, event, key string) (out []string) {
 	return out
 }
 
+// record is what was kept last of a device that has no row.
+type record struct {
+	Result        string         `json:"result"`
+	VersionBefore *string        `json:"version_before"`
+	VersionAfter  *string        `json:"version_after"`
+	ListedAfter   *string        `json:"listed_after"`
+	OutageSeconds *float64       `json:"outage_seconds"`
+	Proofs        []hotfix.Proof `json:"proofs"`
+}
+
+func (r *rig) record(name string) (last record) {
+	r.t.Helper()
+	kept, err := r.artifacts.List(r.t.Context(), "1")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	found := false
+	for _, a := range kept {
+		if a.Name != name+"_hotfix.json" {
+			continue
+		}
+		in, _, err := r.artifacts.Open(r.t.Context(), a.SHA256)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		last, found = record{}, true
+		if err := errors.Join(json.NewDecoder(in).Decode(&last), in.Close()); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	if !found {
+		r.t.Fatalf("of %s nothing was kept", name)
+	}
+	return last
+}
+
 // spec is a request for the rig's file.
 func (r *rig) spec(action hotfix.Action, change ...func(*hotfix.Spec)) hotfix.Spec {
 	s := hotfix.Spec{Action: action, File: r.sha}
@@ -232,6 +268,8 @@ type work struct {
 	// killAt is the write before which, or with after behind which, fleetd dies.
 	killAt int
 	after  bool
+	// cancel is an operator's, that is held back and comes through at the release.
+	cancel bool
 }
 
 func (r *rig) job(name string, spec hotfix.Spec) *work {
@@ -258,7 +296,7 @@ func (w *work) attemptOnce(ctx context.Context) (res jobs.TaskResult, killed boo
 	w.attempt++
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	j := &journal{work: w, die: func() { cancel(jobs.ErrStopping) }}
+	j := &journal{work: w, die: func() { cancel(jobs.ErrStopping) }, stop: func() { cancel(fault.New(fault.Canceled, "canceled")) }}
 	run := runner.New(runner.Options{Operations: []operation.Operation{w.rig.op}, Drivers: []device.Driver{w.rig.driver}, Dialer: w.rig.dialer,
 		Artifacts: w.rig.artifacts, Logger: slog.New(slog.DiscardHandler)})
 	out := run.Run(ctx, jobs.Work{Job: "1", Operation: hotfix.Name, Spec: w.spec, Unit: w.target.Unit, Targets: append([]jobs.Target{w.target}, w.more...),
@@ -314,7 +352,8 @@ func (r *rig) apply(name string, change ...func(*hotfix.Spec)) jobs.TaskResult {
 // journal keeps in the work what a ledger would, until fleetd dies.
 type journal struct {
 	*work
-	die func()
+	die  func()
+	stop func()
 
 	writing sync.Mutex // a pair's members write side by side
 	dead    bool
@@ -375,8 +414,13 @@ func (j *journal) Load(_ context.Context, key string) ([]byte, error) {
 	defer j.rig.mu.Unlock()
 	return j.rig.stores[key], nil
 }
-func (j *journal) Hold(context.Context, string) error    { return j.write(func() { j.held = true }) }
-func (j *journal) Release(context.Context, string) error { return j.write(func() { j.held = false }) }
+func (j *journal) Hold(context.Context, string) error { return j.write(func() { j.held = true }) }
+func (j *journal) Release(context.Context, string) error {
+	if j.cancel {
+		defer j.stop()
+	}
+	return j.write(func() { j.held = false })
+}
 func (j *journal) Ready(ctx context.Context) error       { return ctx.Err() }
 func (j *journal) Stop(context.Context, string) error    { return nil }
 func (j *journal) Stopped() <-chan struct{}              { return nil }

@@ -1,12 +1,16 @@
 package hotfix
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"capfleet/internal/device"
+	"capfleet/internal/fault"
 	"capfleet/internal/operation"
 )
 
@@ -145,6 +149,17 @@ type applyRow struct {
 	After         string       `json:"snapshot_after"`
 	Diff          string       `json:"diff"`
 	Detail        string       `json:"detail"`
+}
+
+// keepRecord keeps what is known of a device that has no row: rows are of devices
+// that are done.
+func keepRecord(ctx context.Context, env operation.Env, dev *device.Device, row applyRow) error {
+	raw, err := json.MarshalIndent(row, "", "  ")
+	if err != nil {
+		return fault.Wrap(fault.Internal, "write the record of "+dev.Name, err)
+	}
+	_, err = env.Keep(ctx, dev, dev.Name+"_hotfix.json", "application/json", bytes.NewReader(append(raw, '\n')))
+	return err
 }
 
 // row is the result of a device on which nothing was missing.
