@@ -40,6 +40,8 @@ type Artifact struct {
 	Device    string    `json:"device,omitempty"`
 	CreatedBy string    `json:"created_by,omitempty"` // of a file that an operator added
 	CreatedAt time.Time `json:"created_at"`           // UTC
+	// Recovered is set of a file that was found without an entry; see Open.
+	Recovered bool `json:"recovered,omitempty"`
 }
 
 // Secret reports whether the file holds keys or passwords: its media type has the
@@ -90,7 +92,9 @@ type tempFile interface {
 }
 
 // Open opens the store in dir, which is created, and finishes or removes what a
-// crash left halfway. The ledger must have been opened with Namespaces.
+// crash left halfway. The ledger must have been opened with Namespaces. Where it is
+// older than the files, as after a restore from a backup, files without an entry get
+// one, and entries without a file are told of in the log.
 func Open(dir string, db *ledger.DB, opts Options) (*Store, error) {
 	s := &Store{dir: dir, db: db, maxSize: opts.MaxSize, quota: opts.Quota, log: opts.Logger, now: opts.Now, create: createTemp,
 		checking: make(chan struct{}, 1), checked: make(map[string]checked)}
@@ -108,11 +112,9 @@ func Open(dir string, db *ledger.DB, opts Options) (*Store, error) {
 	if err := s.recover(); err != nil {
 		return nil, err
 	}
-	used, err := s.weigh()
-	if err != nil {
+	if err := s.reconcile(); err != nil {
 		return nil, storage("open artifact store "+dir, err)
 	}
-	s.used.Store(used)
 	return s, nil
 }
 

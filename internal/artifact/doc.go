@@ -15,5 +15,6 @@
 // goes out the other way round. At each instant the ledger alone decides what
 // tmp/DIGEST.* is: the next Open moves it to objects where the ledger has an
 // entry, and removes it where it has none. So there is never an entry without its
-// file or a file without its entry.
+// file or a file without its entry, unless a ledger of another time is put beside the
+// files; Open looks for both.
 package artifact

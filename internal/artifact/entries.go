@@ -85,32 +85,42 @@ func (s *Store) record(ctx context.Context, a Artifact) (out Artifact, added uin
 			if err != nil {
 				return err
 			}
+			if old.Recovered { // now it is known what the file is
+				if err := drop(tx, n, old); err != nil {
+					return err
+				}
+				continue
+			}
 			if old.Name == a.Name && old.Job == a.Job && old.Device == a.Device {
 				out, added = old, 0
 				return nil
 			}
 		}
-		raw, err := json.Marshal(a)
-		if err != nil {
-			return fault.Wrap(fault.Internal, "write artifact entry", err)
-		}
 		if added, err = tx.Sequence(entries); err != nil {
 			return err
 		}
-		n := number(added)
 		out = a
-		if err := tx.Put(entries, n, raw); err != nil {
+		if err := put(tx, number(added), a); err != nil {
 			return err
 		}
-		if err := tx.Put(byJob, jobKey(a.Job, n), nil); err != nil {
-			return err
-		}
-		if err := s.added(tx, a, audit.Done); err != nil {
-			return err
-		}
-		return tx.Put(byDigest, digestKey(a.SHA256, n), nil)
+		return s.added(tx, a, audit.Done)
 	})
 	return out, added, err
+}
+
+// put writes an entry.
+func put(tx *ledger.Tx, n []byte, a Artifact) error {
+	raw, err := json.Marshal(a)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "write artifact entry", err)
+	}
+	if err := tx.Put(entries, n, raw); err != nil {
+		return err
+	}
+	if err := tx.Put(byJob, jobKey(a.Job, n), nil); err != nil {
+		return err
+	}
+	return tx.Put(byDigest, digestKey(a.SHA256, n), nil)
 }
 
 // withdraw takes one entry back.

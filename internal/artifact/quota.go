@@ -2,27 +2,10 @@ package artifact
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"capfleet/internal/fault"
 )
-
-// weigh gives what all files take.
-func (s *Store) weigh() (total int64, err error) {
-	err = filepath.WalkDir(s.objects(), func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			total += info.Size()
-		}
-		return err
-	})
-	return total, err
-}
 
 // sizeOf is 0 for a file that is not there.
 func sizeOf(name string) int64 {

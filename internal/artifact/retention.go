@@ -11,13 +11,19 @@ import (
 )
 
 // Retention says how long a file outlives the job that made it; zero is at once.
-// What an operator added, and what belongs to a job that is kept, always stays.
+// What an operator added, and what belongs to a job that is kept, always stays. A
+// file whose entry was lost counts as a job's that is gone, made when it was found,
+// and has RecoveredAge whatever Age is.
 type Retention struct {
 	Age time.Duration // since it was made
 	// Bytes is what all files may take together before those of removed jobs go,
 	// oldest first, whatever their age; 0 is no bound.
 	Bytes int64
 }
+
+// RecoveredAge is how long a recovered file is kept at least, unless Bytes is reached:
+// who restores a backup must have the time to look at what it does not know.
+const RecoveredAge = 7 * 24 * time.Hour
 
 // Pruned is what a Prune removed, and what is there after it.
 type Pruned struct {
@@ -38,7 +44,11 @@ func (s *Store) Prune(ctx context.Context, keep Retention, kept func(job string)
 	done.Left = total
 	now := s.now()
 	for _, e := range loose {
-		if now.Sub(e.CreatedAt) < keep.Age && (keep.Bytes == 0 || done.Left <= keep.Bytes) {
+		age := keep.Age
+		if e.Recovered {
+			age = max(age, RecoveredAge)
+		}
+		if now.Sub(e.CreatedAt) < age && (keep.Bytes == 0 || done.Left <= keep.Bytes) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -105,7 +115,7 @@ func (s *Store) loose(ctx context.Context, kept func(string) (bool, error)) (lis
 				}
 				jobs[e.Job] = there
 			}
-			if !there {
+			if !there || e.Recovered {
 				list = append(list, e)
 			}
 		}
