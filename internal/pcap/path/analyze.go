@@ -208,9 +208,9 @@ func (a *analysis) isCopy(s *stream, p *pair, k *packet, seen map[uint64]bool) b
 func (p *pair) ran(to *place, s *stream, left int64) bool {
 	const margin = int64(20 * time.Millisecond)
 	c := &p.clock
-	due := left - c.offset
+	due := c.toNear(left)
 	if s.away {
-		due = left + c.offset
+		due = c.toFar(left)
 	}
 	due += max(c.usual(s.away), 0)
 	from, until := to.running()
@@ -301,7 +301,13 @@ func (a *analysis) result() *Result {
 // hops gives the places, with the offsets of their clocks from the first.
 func (a *analysis) hops() []HopResult {
 	out := make([]HopResult, 0, len(a.places))
-	offset, known, oneWay := 0.0, true, false
+	known, oneWay := true, false
+	// All are told for one moment, in the middle of the first capture.
+	moment, rate := int64(0), 0.0
+	if all := a.places[0].packets; len(all) > 0 {
+		moment = all[len(all)/2].at
+	}
+	at := moment
 	for i, p := range a.places {
 		h := HopResult{Name: p.Name, Packets: p.total, Other: p.other, Cut: p.cut, ARP: p.asked()}
 		if p.total > 0 && p.first <= p.last && !(a.opts.Whole && p.Began == nil) {
@@ -310,13 +316,13 @@ func (a *analysis) hops() []HopResult {
 		}
 		if i > 0 {
 			c := &a.pairs[i-1].clock
-			offset += float64(c.offset) / 1e9
+			at, rate = c.toFar(at), rate+c.rate
 			known = known && (c.known || c.oneWay)
 			oneWay = oneWay || c.oneWay
 		}
 		if known {
-			o := offset
-			h.Offset, h.OneWay = &o, oneWay
+			o := float64(at-moment) / 1e9
+			h.Offset, h.OneWay, h.Drift = &o, oneWay, math.Round(rate*1e8)/100
 		}
 		if p.dropsKnown {
 			d := p.drops

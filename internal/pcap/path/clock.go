@@ -14,19 +14,35 @@ type clock struct {
 	oneWay bool // from one: as if the way took no time
 	// slack is what the offset may be wrong by where no packet tells it: somebody else
 	// does, or the captures are taken to have begun together, or the clocks to agree.
-	slack  int64
-	offset int64
+	slack int64
+	// offset holds at the near place's time pivot; from there on the far clock gains
+	// rate nanoseconds in each.
+	offset, pivot int64
+	rate          float64
+	// early is how much before its time a packet may seem to arrive, by what is known of
+	// how steady the clocks are.
+	early int64
 	// usualAway and usualBack are the middle delays of each direction.
 	usualAway, usualBack int64
 }
 
+// ahead is the offset at a time of the near place.
+func (c *clock) ahead(near int64) int64 { return c.offset + c.gained(near) }
+
+func (c *clock) gained(near int64) int64 { return int64(c.rate * float64(near-c.pivot)) }
+
 // delay is how long a packet took, by the near place's clock.
 func (c *clock) delay(near, far int64, away bool) int64 {
-	if away {
-		return far - c.offset - near
+	if d := far - c.ahead(near) - near; away {
+		return d
+	} else {
+		return -d
 	}
-	return near - (far - c.offset)
 }
+
+// toFar and toNear give a time of one place by the other's clock.
+func (c *clock) toFar(near int64) int64 { return near + c.ahead(near) }
+func (c *clock) toNear(far int64) int64 { return far - c.ahead(far-c.offset) }
 
 func (c *clock) usual(away bool) int64 {
 	if away {
@@ -127,9 +143,11 @@ const ephemeral = 32768
 func (p *pair) estimate(samples map[*stream][]sample) {
 	shortest := map[bool]int64{true: math.MaxInt64, false: math.MaxInt64}
 	var all [2][]int64
+	c := &p.clock
+	c.steadiness(samples)
 	for s, list := range samples {
 		for _, x := range list {
-			d := x.far - x.near
+			d := x.far - x.near - c.gained(x.near)
 			n := 0
 			if !s.away {
 				d, n = -d, 1
@@ -138,7 +156,6 @@ func (p *pair) estimate(samples map[*stream][]sample) {
 			all[n] = append(all[n], d)
 		}
 	}
-	c := &p.clock
 	switch away, back := len(all[0]) > 0, len(all[1]) > 0; {
 	case away && back:
 		c.known = true

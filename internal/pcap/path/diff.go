@@ -24,12 +24,15 @@ type detail struct {
 	target  [6]byte
 	vlan    uint16
 	tags    uint8
-	traffic uint8 // type of service, or traffic class
+	// ethernet says that both addresses are known, and that no tag was taken away by the
+	// capture.
+	ethernet bool
+	traffic  uint8 // type of service, or traffic class
 }
 
 func (o *observer) detail(p *pcap.Packet, f *layers.Frame, carried []byte) detail {
 	d := detail{number: p.Number, payload: maphash.Bytes(o.seed, carried), have: uint32(len(carried)), tags: uint8(min(f.Tags, math.MaxUint8)), vlan: f.VLAN[0]} //nolint:gosec // bounded
-	if f.Ethernet {
+	if d.ethernet = f.Ethernet; f.Ethernet {
 		d.target, d.source = [6]byte(p.Data), [6]byte(p.Data[6:])
 	}
 	switch b := p.Data[f.Network:]; f.Version {
@@ -191,9 +194,11 @@ func (p *pair) changes(s *stream, near, far uint32) []Change {
 	a, b := &p.near.details[near], &p.far.details[far]
 	k, l := &p.near.packets[near], &p.far.packets[far]
 	t, u := s.near.tuple, s.far.tuple
-	add("source_mac", macName(a.source), macName(b.source))
-	add("destination_mac", macName(a.target), macName(b.target))
-	add("vlan", vlanName(a), vlanName(b))
+	if a.ethernet && b.ethernet { // what another link layer does not tell has not changed
+		add("source_mac", macName(a.source), macName(b.source))
+		add("destination_mac", macName(a.target), macName(b.target))
+		add("vlan", vlanName(a), vlanName(b))
+	}
 	add("traffic_class", strconv.Itoa(int(a.traffic)), strconv.Itoa(int(b.traffic)))
 	add("ttl", strconv.Itoa(int(k.ttl)), strconv.Itoa(int(l.ttl)))
 	add("id", strconv.Itoa(int(k.id)), strconv.Itoa(int(l.id)))

@@ -100,9 +100,11 @@ func (a *analysis) subject() (tuple, bool) {
 
 // rungs follows both directions of a conversation from place to place.
 func (a *analysis) rungs(t tuple) (out []rung) {
-	offsets := make([]int64, len(a.places))
-	for i, p := range a.pairs {
-		offsets[i+1] = offsets[i] + p.clock.offset
+	first := func(at int64, place int) int64 { // by the first place's clock
+		for _, p := range slices.Backward(a.pairs[:place]) {
+			at = p.clock.toNear(at)
+		}
+		return at
 	}
 	for _, way := range []tuple{t, t.reverse()} {
 		// From the place that has it, towards both ends.
@@ -120,7 +122,7 @@ func (a *analysis) rungs(t tuple) (out []rung) {
 				at, ok := known[[2]int32{int32(i), int32(n)}] //nolint:gosec // bounded by maxPackets
 				if !ok {
 					at = len(out)
-					out = append(out, rung{at: k.at - offsets[i], text: describe(k, way), seen: make([]bool, len(a.places))})
+					out = append(out, rung{at: first(k.at, i), text: describe(k, way), seen: make([]bool, len(a.places))})
 				}
 				out[at].seen[i] = true
 				if s == nil {

@@ -50,7 +50,7 @@ func (s *stream) key(k *packet, far bool) uint64 {
 		n := s.number(k, far)
 		return mix(mix(mix(uint64(n.flags), uint64(n.seq)), uint64(n.ack)), uint64(n.size))
 	}
-	d := k.datagram()
+	d := k.datagram(s.depth)
 	return mix(mix(mix(1, d.hash), uint64(d.size)), uint64(d.seq))
 }
 
@@ -58,7 +58,7 @@ func (s *stream) same(near, far *packet) bool {
 	if s.tcp() {
 		return s.number(near, false) == s.number(far, true)
 	}
-	return near.datagram() == far.datagram()
+	return near.datagram(s.depth) == far.datagram(s.depth)
 }
 
 // groups calls fn for the packets of both sides that are recognised by the same.
@@ -86,10 +86,6 @@ func run(k []keyed) int {
 	}
 	return n
 }
-
-// early is how much before its time a packet may seem to arrive: what the estimate of
-// the clocks may be wrong by.
-const early = 500_000 // nanoseconds
 
 // match finds for each packet of a stream the same one at the other place.
 func (s *stream) match(p *pair) {
@@ -129,7 +125,7 @@ func filled(n int) []int32 {
 // settle takes two packets for one, if they are and the later is not too early.
 func (s *stream) settle(p *pair, near, far int32) {
 	a, b := p.nearPacket(s, near), p.farPacket(s, far)
-	if !s.same(a, b) || p.clock.known && p.clock.delay(a.at, b.at, s.away) < -early {
+	if !s.same(a, b) || p.clock.known && p.clock.delay(a.at, b.at, s.away) < -p.clock.early {
 		return
 	}
 	s.toFar[near], s.toNear[far] = far, near

@@ -54,6 +54,7 @@ var (
 type wire struct {
 	away     bool
 	udp      bool
+	icmp     []byte // instead of either
 	client   netip.Addr
 	port     uint16 // of the client
 	seq, ack uint32
@@ -145,11 +146,14 @@ func (w wire) bytes() []byte {
 		t = binary.BigEndian.AppendUint16(t, p)
 	}
 	protocol := byte(6)
-	if w.udp {
+	switch {
+	case w.icmp != nil:
+		protocol, t = 1, w.icmp
+	case w.udp:
 		protocol = 17
 		t = binary.BigEndian.AppendUint16(t, uint16(8+len(w.payload)))
 		t = append(t, 0, 0)
-	} else {
+	default:
 		t = binary.BigEndian.AppendUint32(t, w.seq)
 		t = binary.BigEndian.AppendUint32(t, w.ack)
 		t = append(t, 0x50, w.flags, 0xff, 0xff, 0, 0, 0, 0)

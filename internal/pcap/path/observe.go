@@ -22,14 +22,28 @@ type packet struct {
 	seq   uint32 // of TCP; of a fragment its offset
 	ack   uint32
 	size  uint32 // bytes carried, on the wire
+	head  uint32 // as hash, of fewer bytes
 	id    uint16 // identification of IPv4
 	flags uint8  // of TCP
 	ttl   uint8
 }
 
-// prefix is how much of what a packet carries is compared: what every capture with a
-// sensible snap length has.
-const prefix = 24
+// How much of what a packet carries is compared: what a capture with a sensible snap
+// length has; and for flows with packets that were cut before that, at either place,
+// what is left behind the headers by all but those that keep headers alone.
+const (
+	prefix      = 24
+	shortPrefix = 8
+)
+
+// depth is how much there is of what all packets of a flow carry.
+type depth uint8
+
+const (
+	wholePrefix depth = iota // prefix bytes, or all that is carried
+	shorter                  // shortPrefix bytes, or all
+	nothing
+)
 
 // tuple is one direction of a conversation. Addresses are as before all translations,
 // IPv4 as mapped into IPv6.
@@ -49,6 +63,7 @@ func (t tuple) reverse() tuple {
 // flow is one direction of a conversation at a place.
 type flow struct {
 	tuple   tuple
+	depth   depth
 	packets []uint32 // indexes into place.packets, in order of time
 }
 
@@ -61,7 +76,8 @@ type place struct {
 	first, last int64 // of all packets; math.MaxInt64 and MinInt64 without any
 	total       uint64
 	other       uint64 // packets that are not IP
-	cut         uint64 // packets cut within the headers
+	cut         uint64 // packets cut within the headers, which are not followed
+	short       bool   // a flow has less than wholePrefix
 	drops       uint64
 	dropsKnown  bool
 	arp         map[netip.Addr]*ARP
@@ -168,41 +184,72 @@ func (o *observer) packet(p *pcap.Packet) {
 		o.asked(f)
 		o.other++
 		return
+	case f.Cut && !f.HasTransport && f.EtherType != layers.EtherARP:
+		o.cut++
+		return
 	case f.Version == 0:
 		o.other++
-		return
-	case f.Cut && !f.HasTransport && (f.Protocol == layers.ProtoTCP || f.Protocol == layers.ProtoUDP):
-		o.cut++
 		return
 	}
 	t := tuple{src: o.home(f.Source()), dst: o.home(f.Destination()), protocol: f.Protocol, fragment: f.FragmentOffset != 0}
 	obs := packet{at: at, id: uint16(f.ID), ttl: f.TTL} //nolint:gosec // the lower half tells enough
 	var carried []byte
+	var whole uint32 // of what the packet is recognised by
 	switch {
 	case f.HasTransport:
 		t.srcPort, t.dstPort = f.SrcPort, f.DstPort
 		carried, obs.size = f.PayloadBytes(), uint32(max(f.PayloadLength, 0)) //nolint:gosec // below 2^32
+		whole = obs.size
 		if f.Protocol == layers.ProtoTCP {
 			obs.seq, obs.ack, obs.flags = f.Seq, f.Ack, f.Flags&(layers.FIN|layers.SYN|layers.RST|layers.ACK)
 		}
 	default:
 		carried = f.Data[min(f.Transport, f.End):f.End]
-		obs.size = uint32(len(carried)) //nolint:gosec // within the packet
-		obs.seq = uint32(f.FragmentOffset)
+		obs.size = behindIP(f, p.Length)
+		obs.seq, whole = uint32(f.FragmentOffset), obs.size
 		if f.Protocol == 1 || f.Protocol == 58 {
 			if o.neighbour(f, carried) {
 				return
 			}
 			carried = icmpIdentity(carried)
+			whole -= min(whole, 4)
 		}
 	}
 	if len(carried) > 0 {
 		obs.hash = maphash.Bytes(o.seed, carried[:min(len(carried), prefix)]) | 1
+		obs.head = uint32(maphash.Bytes(o.seed, carried[:min(len(carried), shortPrefix)])) | 1 //nolint:gosec // half of it tells enough
 	}
 	obs.flow = o.flow(t)
+	o.deepen(&o.flows[obs.flow], len(carried), int(whole))
 	o.packets = append(o.packets, obs)
 	if o.detailed {
 		o.details = append(o.details, o.detail(p, f, carried))
+	}
+}
+
+// behindIP gives how many bytes IP carries, by its own length or, where that is left to
+// offloading, by that of the packet.
+func behindIP(f *layers.Frame, wire uint32) uint32 {
+	end := f.Network
+	switch b := f.Data[f.Network:]; {
+	case f.Version == 4 && b[2]|b[3] != 0:
+		end += int(b[2])<<8 | int(b[3])
+	case f.Version == 6 && b[4]|b[5] != 0:
+		end += 40 + (int(b[4])<<8 | int(b[5]))
+	default:
+		end = int(wire)
+	}
+	return uint32(max(end-f.Transport, 0)) //nolint:gosec // a packet's length
+}
+
+// deepen notes how much was captured of what a packet is recognised by.
+func (o *observer) deepen(f *flow, have, whole int) {
+	switch {
+	case have >= min(whole, prefix):
+	case have >= min(whole, shortPrefix):
+		f.depth, o.short = max(f.depth, shorter), true
+	default:
+		f.depth, o.short = nothing, true
 	}
 }
 
@@ -321,6 +368,15 @@ type datagram struct {
 	size, seq uint32
 }
 
-func (p *packet) datagram() datagram { return datagram{p.hash, p.size, p.seq} }
+func (p *packet) datagram(d depth) datagram {
+	switch d {
+	case wholePrefix:
+		return datagram{p.hash, p.size, p.seq}
+	case shorter:
+		return datagram{uint64(p.head), p.size, p.seq}
+	default:
+		return datagram{0, p.size, p.seq}
+	}
+}
 
 func addr(b [16]byte) netip.Addr { return netip.AddrFrom16(b).Unmap() }

@@ -23,6 +23,8 @@ type stream struct {
 	away bool
 	// proxied: the far side is a connection of its own, which carries the same data.
 	proxied bool
+	// depth is how much there is at both places of what its packets carry.
+	depth depth
 	// seqDelta and ackDelta are what is added to numbers between near and far.
 	seqDelta, ackDelta uint32
 	// toFar and toNear give for each packet of a side the one on the other, or unmatched,
@@ -72,6 +74,7 @@ func newPair(near, far *place) *pair {
 		s := &stream{near: &near.flows[i]}
 		if farOf[i] >= 0 {
 			s.far = &far.flows[farOf[i]]
+			s.depth = max(s.near.depth, s.far.depth)
 		}
 		p.streams = append(p.streams, s)
 	}
@@ -90,21 +93,25 @@ type content struct {
 	value    uint64
 	protocol uint8
 	syn      bool
+	head     bool // of the first bytes alone
 }
 
 // votes is how many packets of a flow are looked at to find the other flow.
 const votes = 16
 
-// contents gives what a flow is recognised by.
-func (pl *place) contents(f *flow, give func(c content, weight int)) {
+// contents gives what a flow is recognised by; where packets were cut, by less, too.
+func (pl *place) contents(f *flow, short bool, give func(c content, weight int)) {
 	n := 0
 	for _, i := range f.packets {
 		k := &pl.packets[i]
 		switch {
 		case f.tuple.protocol == layers.ProtoTCP && k.flags&layers.SYN != 0:
-			give(content{uint64(k.seq), f.tuple.protocol, true}, 4)
+			give(content{value: uint64(k.seq), protocol: f.tuple.protocol, syn: true}, 4)
 		case k.hash != 0 && k.size > 0 && !f.tuple.fragment:
-			give(content{k.hash, f.tuple.protocol, false}, 1)
+			give(content{value: k.hash, protocol: f.tuple.protocol}, 1)
+			if short {
+				give(content{value: uint64(k.head), protocol: f.tuple.protocol, head: true}, 1)
+			}
 		default:
 			continue
 		}
@@ -122,7 +129,7 @@ func (p *pair) discover(farOf, nearOf []int32) {
 		if nearOf[j] >= 0 {
 			continue
 		}
-		p.far.contents(&p.far.flows[j], func(c content, _ int) {
+		p.far.contents(&p.far.flows[j], p.short(), func(c content, _ int) {
 			if l := index[c]; len(l) < 8 && !slices.Contains(l, int32(j)) { //nolint:gosec // bounded by maxPackets
 				index[c] = append(l, int32(j)) //nolint:gosec // bounded by maxPackets
 			}
@@ -137,7 +144,7 @@ func (p *pair) discover(farOf, nearOf []int32) {
 			continue
 		}
 		clear(tally)
-		p.near.contents(&p.near.flows[i], func(c content, weight int) {
+		p.near.contents(&p.near.flows[i], p.short(), func(c content, weight int) {
 			for _, j := range index[c] {
 				tally[j] += weight
 			}
@@ -148,6 +155,8 @@ func (p *pair) discover(farOf, nearOf []int32) {
 		}
 	}
 }
+
+func (p *pair) short() bool { return p.near.short || p.far.short }
 
 // favourite gives the flow that has most in common with one, unmatched where several
 // have. An answer may repeat the question, and hosts may ask the same: among flows
@@ -230,17 +239,25 @@ func (p *pair) learn(s *stream) (delta uint32, proxied bool) {
 		return f.seq - n.seq, translated && f.seq != n.seq && f.id != n.id
 	}
 	// Without the beginning: what equal data say most often.
+	if s.depth == nothing {
+		return 0, false
+	}
 	at := map[datagram]uint32{}
+	data := func(k *packet) datagram {
+		d := k.datagram(s.depth)
+		d.seq = 0
+		return d
+	}
 	for _, i := range s.far.packets[:min(len(s.far.packets), 4096)] {
 		k := &p.far.packets[i]
 		if k.size >= 8 {
-			at[datagram{k.hash, k.size, 0}] = k.seq
+			at[data(k)] = k.seq
 		}
 	}
 	counts := map[uint32]int{}
 	for _, i := range s.near.packets[:min(len(s.near.packets), 4096)] {
 		k := &p.near.packets[i]
-		if seq, ok := at[datagram{k.hash, k.size, 0}]; ok && k.size >= 8 {
+		if seq, ok := at[data(k)]; ok && k.size >= 8 {
 			counts[seq-k.seq]++
 		}
 	}

@@ -69,6 +69,9 @@ type HopResult struct {
 	// time of the way.
 	Offset *float64 `json:"offset_seconds"`
 	OneWay bool     `json:"offset_one_way"`
+	// Drift is how much faster its clock runs than the first place's, in millionths. The
+	// offset is that in the middle of the first place's capture.
+	Drift float64 `json:"drift_ppm"`
 	// Drops is how many packets its capture lost, null where nobody knows.
 	Drops *uint64 `json:"drops"`
 	Other uint64  `json:"other_packets"` // not IP

@@ -23,6 +23,9 @@ func (a *analysis) verdict() Verdict {
 		case p.drops > 0:
 			v.note("the capture at %s lost %d packets itself", p.Name, p.drops)
 		}
+		if p.cut > 0 {
+			v.note("of %s at %s not even the headers were captured, so that nobody can tell which they are", count(p.cut, "packet"), p.Name)
+		}
 	}
 	if packets == 0 {
 		v.Status, v.Sentence = Nothing, "No capture has a packet of a conversation."
@@ -32,7 +35,7 @@ func (a *analysis) verdict() Verdict {
 	switch {
 	case loss != nil:
 		v.lost(loss)
-	case a.drops(a.places[len(a.places)-1].Name) == 0 && a.unanswered(&v):
+	case a.missed(a.places[len(a.places)-1].Name) == 0 && a.unanswered(&v):
 	case doubtful != nil:
 		v.Status, v.Direction, v.Last, v.Missing, v.Packets = Inconclusive, doubtful.Direction, doubtful.From, doubtful.To, doubtful.Lost+doubtful.Outside
 		v.Sentence = fmt.Sprintf("Inconclusive: %s seen at %s %s not at %s, but %s.", count(v.Packets, "packet"), doubtful.From, isAre(v.Packets), doubtful.To, a.excuse(doubtful))
@@ -66,7 +69,7 @@ func (a *analysis) firstLoss() (sure, doubtful *Link) {
 		if l.Lost == 0 && (l.Outside == 0 || a.beside(l)) {
 			continue
 		}
-		if l.Lost > a.drops(l.To) && sure == nil {
+		if l.Lost > a.missed(l.To) && sure == nil {
 			sure = l
 		} else if doubtful == nil {
 			doubtful = l
@@ -111,11 +114,25 @@ func (a *analysis) drops(hop string) uint64 {
 	return 0
 }
 
+// missed is how many packets may have come to a hop without being recognised there.
+func (a *analysis) missed(hop string) uint64 {
+	n := a.drops(hop)
+	for _, p := range a.places {
+		if p.Name == hop {
+			n += p.cut
+		}
+	}
+	return n
+}
+
 // excuse says why a loss proves nothing.
 func (a *analysis) excuse(l *Link) string {
 	var why []string
-	if l.Lost > 0 {
-		why = append(why, fmt.Sprintf("the capture there lost %s itself", count(a.drops(l.To), "packet")))
+	if n := a.drops(l.To); l.Lost > 0 && n > 0 {
+		why = append(why, fmt.Sprintf("the capture there lost %s itself", count(n, "packet")))
+	}
+	if n := a.missed(l.To) - a.drops(l.To); l.Lost > 0 && n > 0 {
+		why = append(why, fmt.Sprintf("of %s there too little was captured to tell which they are", count(n, "packet")))
 	}
 	if l.Outside > 0 {
 		why = append(why, fmt.Sprintf("it is not known to have run when %s must have come", count(l.Outside, "packet")))
