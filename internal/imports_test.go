@@ -72,7 +72,8 @@ var allowed = map[string][]string{
 	"internal/sshsig":  {},
 
 	// Event logs of BMCs, which are read while the device is dead.
-	"internal/bmc": {"internal/secret", "internal/fault"},
+	"internal/bmc":      {"internal/bmc/rmcp", "internal/secret", "internal/fault"},
+	"internal/bmc/rmcp": {"internal/fault"},
 
 	// Files to devices and from them, for operations.
 	"internal/transfer": {"internal/device", "internal/fault"},
@@ -138,7 +139,7 @@ var owners = map[string][]string{
 	"github.com/prometheus":            {"internal/metrics"},
 	"k8s.io/apimachinery":              {"internal/device/inventory"},
 	"filippo.io/age":                   {"internal/secret"},
-	"github.com/bougou/go-ipmi":        {"internal/bmc", "internal/sim"},
+	"github.com/bougou/go-ipmi":        {"internal/bmc/...", "internal/sim"},
 	"github.com/netresearch/go-cron":   {"internal/schedule"},
 }
 

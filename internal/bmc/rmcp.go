@@ -1,7 +1,6 @@
 package bmc
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -15,6 +14,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/rmcpplus"
 	"github.com/bougou/go-ipmi/pkg/types"
 
+	"capfleet/internal/bmc/rmcp"
 	"capfleet/internal/fault"
 )
 
@@ -30,9 +30,6 @@ const (
 	addressBMC     = 0x20
 	addressConsole = 0x81
 
-	headerRMCP      = 4
-	headerSession   = 12
-	cipherBlock     = 16
 	maxSequence     = 1<<6 - 1
 	handshakeRounds = 3
 )
@@ -40,10 +37,6 @@ const (
 // cipherSuites are offered in this order: 17 is HMAC-SHA256, 3 is HMAC-SHA1;
 // both with AES-CBC-128. The others have no authentication, no encryption, or MD5.
 var cipherSuites = [...]types.CipherSuiteID{types.CipherSuiteID17, types.CipherSuiteID3}
-
-// rmcpHeader is RMCP version 1, a sequence number that asks for no
-// acknowledgement, class IPMI.
-var rmcpHeader = []byte{0x06, 0x00, 0xff, 0x07}
 
 // aLongTimeAgo is a deadline that ends a read at once.
 var aLongTimeAgo = time.Unix(1, 0)
@@ -58,12 +51,13 @@ type session struct {
 	crypt     types.CryptAlg
 
 	consoleID, bmcID uint32
-	k1, k2           []byte // nil until the session is active
-	tag              byte   // of the last message that set the session up
-	resent           bool   // some datagram was sent more than once
-	sent             uint32 // session sequence number
-	sequence         byte   // of the last request, 6 bits
+	protection       *rmcp.Protection // nil until the session is active
+	tag              byte             // of the last message that set the session up
+	resent           bool             // some datagram was sent more than once
+	sent             uint32           // session sequence number
+	sequence         byte             // of the last request, 6 bits
 	buffer           [maxDatagram]byte
+	sealed           []byte // the last datagram, for its room
 }
 
 // openSession offers the cipher suites until the BMC takes one. A refused
@@ -178,8 +172,8 @@ func (s *session) open(ctx context.Context, target Target) (begun bool, err erro
 	if !hmac.Equal(want, agreed.IntegrityCheckValue) {
 		return true, fault.New(fault.Auth, "the BMC does not prove that it has the session's key")
 	}
-	s.k1, s.k2 = k1, k2
-	return true, nil
+	s.protection, err = rmcp.New(s.integrity, k1, k2)
+	return true, err
 }
 
 func (s *session) nextTag() byte {
@@ -193,9 +187,10 @@ func (s *session) nextTag() byte {
 func (s *session) setUp(ctx context.Context, kind types.PayloadType, payload []byte, wanted types.PayloadType, unpack func([]byte) error) error {
 	tag := s.tag
 	return s.exchange(ctx,
-		func() ([]byte, error) {
+		func() []byte {
 			header := types.SessionHeader20{AuthType: types.AuthTypeRMCPPlus, PayloadType: kind, PayloadLength: uint16(len(payload))} //nolint:gosec // at most 60
-			return slices.Concat(rmcpHeader, header.Pack(), payload), nil
+			rmcpHeader := rmcp.Header()
+			return slices.Concat(rmcpHeader[:], header.Pack(), payload)
 		},
 		func(datagram []byte) (bool, error) {
 			packet, ok := parsePacket(datagram)
@@ -225,9 +220,9 @@ func (s *session) command(ctx context.Context, request types.Request, response t
 	return s.exchange(ctx,
 		// A datagram sent again needs a session sequence number of its own, or the
 		// BMC takes it for a duplicate.
-		func() ([]byte, error) { return s.seal(request) },
+		func() []byte { return s.seal(request) },
 		func(datagram []byte) (bool, error) {
-			message, ok := s.unseal(datagram)
+			message, ok := s.protection.Unseal(datagram, s.consoleID)
 			if !ok {
 				return false, nil
 			}
@@ -247,80 +242,35 @@ func (s *session) command(ctx context.Context, request types.Request, response t
 
 // sendOnce sends a request and waits for nothing.
 func (s *session) sendOnce(request types.Request) error {
-	datagram, err := s.seal(request)
-	if err != nil {
-		return err
-	}
 	if err := s.conn.SetWriteDeadline(time.Now().Add(s.opts.LANTimeout)); err != nil {
 		return err
 	}
-	_, err = s.conn.Write(datagram)
+	_, err := s.conn.Write(s.seal(request))
 	return err
 }
 
-// seal packs a request as an encrypted and authenticated datagram.
-func (s *session) seal(request types.Request) ([]byte, error) {
+// seal packs a request as an encrypted and authenticated datagram, which is good
+// until the next call.
+func (s *session) seal(request types.Request) []byte {
 	asked := request.Command()
 	message := types.IPMIRequest{
 		ResponderAddr: addressBMC, NetFn: asked.NetFn, RequesterAddr: addressConsole,
 		RequesterSequence: s.sequence, Command: asked.ID, CommandData: request.Pack(),
 	}
 	message.ComputeChecksum()
-	var iv [cipherBlock]byte
-	_, _ = rand.Read(iv[:])
-	payload, err := crypto.EncryptAESPayload(message.Pack(), s.k2, iv[:])
-	if err != nil {
-		return nil, err
-	}
 	s.sent++
-	header := types.SessionHeader20{
-		AuthType: types.AuthTypeRMCPPlus, PayloadEncrypted: true, PayloadAuthenticated: true, PayloadType: types.PayloadTypeIPMI,
-		SessionID: s.bmcID, Sequence: s.sent, PayloadLength: uint16(len(payload)), //nolint:gosec // a few blocks
-	}
-	packet := slices.Concat(rmcpHeader, header.Pack(), payload)
-	pad := types.IntegrityPadLen(headerSession, len(payload))
-	packet = append(packet, bytes.Repeat([]byte{0xff}, pad)...)
-	packet = append(packet, byte(pad), 0x07) //nolint:gosec // at most 3; 07h is the reserved next header
-	code, err := crypto.SessionIntegrityAuthCode(s.integrity, packet[headerRMCP:], s.k1, "")
-	return append(packet, code...), err
-}
-
-// unseal gives the message of a datagram that belongs to the session: its
-// integrity code is checked before anything else is looked at. Anything else on
-// the port is as if it had not come.
-func (s *session) unseal(datagram []byte) ([]byte, bool) {
-	packet, ok := parsePacket(datagram)
-	if !ok {
-		return nil, false
-	}
-	header := packet.SessionHeader20
-	if header.PayloadType != types.PayloadTypeIPMI || !header.PayloadAuthenticated || !header.PayloadEncrypted || header.SessionID != s.consoleID {
-		return nil, false
-	}
-	size, known := crypto.IntegrityAuthCodeLen(s.integrity)
-	signed := len(datagram) - size
-	if !known || signed < headerRMCP+headerSession+len(packet.SessionPayload) {
-		return nil, false
-	}
-	want, err := crypto.SessionIntegrityAuthCode(s.integrity, datagram[headerRMCP:signed], s.k1, "")
-	if err != nil || !hmac.Equal(want, datagram[signed:]) {
-		return nil, false
-	}
-	if n := len(packet.SessionPayload); n < 2*cipherBlock || n%cipherBlock != 0 {
-		return nil, false
-	}
-	message, err := crypto.DecryptAESPayload(packet.SessionPayload, s.k2)
-	return message, err == nil
+	s.sealed = s.protection.Seal(s.sealed[:0], s.bmcID, s.sent, message.Pack())
+	return s.sealed
 }
 
 // parsePacket reads the frame of a datagram of IPMI 2.0.
 func parsePacket(datagram []byte) (*types.Session20, bool) {
-	const atFormat = headerRMCP
-	if len(datagram) < headerRMCP+headerSession || datagram[0] != rmcpHeader[0] || datagram[3] != rmcpHeader[3] || datagram[atFormat] != byte(types.AuthTypeRMCPPlus) {
+	const atFormat = rmcp.HeaderRMCP
+	if len(datagram) < rmcp.HeaderRMCP+rmcp.HeaderSession || !rmcp.IsRMCP(datagram) || datagram[atFormat] != byte(types.AuthTypeRMCPPlus) {
 		return nil, false
 	}
 	packet := &types.Session20{}
-	if err := packet.Unpack(datagram[headerRMCP:]); err != nil {
+	if err := packet.Unpack(datagram[rmcp.HeaderRMCP:]); err != nil {
 		return nil, false
 	}
 	return packet, true
@@ -328,15 +278,12 @@ func parsePacket(datagram []byte) (*types.Session20, bool) {
 
 // exchange sends what pack gives until take has the answer: UDP loses
 // datagrams, and brings old ones.
-func (s *session) exchange(ctx context.Context, pack func() ([]byte, error), take func([]byte) (bool, error)) error {
+func (s *session) exchange(ctx context.Context, pack func() []byte, take func([]byte) (bool, error)) error {
 	buffer := s.buffer[:]
 	var last error
 	for attempt := range s.opts.Attempts {
 		s.resent = s.resent || attempt > 0
-		datagram, err := pack()
-		if err != nil {
-			return err
-		}
+		datagram := pack()
 		end := time.Now().Add(s.opts.LANTimeout)
 		if err := s.deadline(ctx, end); err != nil {
 			return err
