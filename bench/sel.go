@@ -17,13 +17,6 @@ import (
 	"strings"
 	"time"
 
-	ipmibmc "github.com/bougou/go-ipmi/pkg/bmc"
-	"github.com/bougou/go-ipmi/pkg/hal/mock"
-	"github.com/bougou/go-ipmi/pkg/handlers"
-	ipmi "github.com/bougou/go-ipmi/pkg/server"
-	"github.com/bougou/go-ipmi/pkg/transport/udp"
-	"github.com/bougou/go-ipmi/pkg/types"
-
 	"capfleet/internal/bmc/bmctest"
 )
 
@@ -69,46 +62,6 @@ func serveBMCs(ctx context.Context, n int) error {
 	}
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
-}
-
-func serveBMC(ctx context.Context, log [][]byte) (port int, err error) {
-	suites := []types.CipherSuiteID{types.CipherSuiteID17}
-	managed := ipmibmc.New(ipmibmc.DeviceInfo{}, [16]byte{1}, mock.New(), ipmibmc.WithCipherSuites(suites))
-	user, err := managed.Users.Add(2, bmctest.Username)
-	if err != nil {
-		return 0, err
-	}
-	user.SetPassword([]byte(bmctest.Password))
-	user.Enabled = true
-	user.ChannelAccess[1] = ipmibmc.UserChannelAccess{MaxPrivilege: ipmibmc.PrivilegeLevel(types.PrivilegeLevelAdministrator), Enabled: true}
-	registry := handlers.NewRegistry()
-	handlers.RegisterAllHandlers(registry)
-	registry.RegisterFunc(types.CommandGetSELInfo, func(context.Context, *handlers.HandlerContext, []byte) ([]byte, types.CompletionCode, error) {
-		reply := binary.LittleEndian.AppendUint16([]byte{0x51}, uint16(len(log))) //nolint:gosec // 500
-		return append(reply, make([]byte, 11)...), 0, nil
-	})
-	registry.RegisterFunc(types.CommandGetSELEntry, func(_ context.Context, _ *handlers.HandlerContext, request []byte) ([]byte, types.CompletionCode, error) {
-		id := int(binary.LittleEndian.Uint16(request[2:]))
-		if id = max(id, 1); id > len(log) {
-			return nil, 0xcb, nil
-		}
-		next := uint16(0xffff)
-		if id < len(log) {
-			next = uint16(id + 1) //nolint:gosec // 500
-		}
-		return append(binary.LittleEndian.AppendUint16(nil, next), log[id-1]...), 0, nil
-	})
-	conn, err := udp.Listen("127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	addr, ok := conn.LocalAddr().(*net.UDPAddr)
-	if !ok {
-		return 0, errors.Join(fmt.Errorf("%T is no UDP address", conn.LocalAddr()), conn.Close())
-	}
-	server := ipmi.NewServer(managed, conn, ipmi.WithHandlerRegistry(registry), ipmi.WithCipherSuites(suites), ipmi.WithV15Disabled())
-	go func() { _ = server.Serve(ctx) }() // as long as this process
-	return addr.Port, nil
 }
 
 // bmcs are running BMCs and a fleetd that knows them.
