@@ -23,19 +23,20 @@ import (
 // bash is one shell of a Linux host or a BIG-IP: a real shell interpreter whose
 // files are the device's and whose programs are ours.
 type bash struct {
-	s        *session
-	ctx      context.Context //nolint:containedctx // of the shell's life: background jobs end with it
-	cancel   context.CancelFunc
-	commands map[string]command
-	prompt   func(*bash) string
-	runner   *interp.Runner
-	parser   *syntax.Parser
-	stdin    io.Reader
-	stderr   io.Writer
-	last     int            // status of the last command
-	running  sync.WaitGroup // programs, background ones too
-	ending   sync.Mutex     // of ended
-	ended    bool           // no program begins any more
+	s           *session
+	ctx         context.Context //nolint:containedctx // of the shell's life: background jobs end with it
+	cancel      context.CancelFunc
+	commands    map[string]command
+	prompt      func(*bash) string
+	runner      *interp.Runner
+	parser      *syntax.Parser
+	stdin       io.Reader
+	stderr      io.Writer
+	last        int // status of the last command
+	descriptors descriptors
+	running     sync.WaitGroup // programs, background ones too
+	ending      sync.Mutex     // of ended
+	ended       bool           // no program begins any more
 }
 
 // command is a program that a device has. It returns its exit status.
@@ -182,6 +183,7 @@ func (b *bash) close() {
 	b.ended = true
 	b.ending.Unlock()
 	b.running.Wait()
+	b.descriptors.close()
 }
 
 // begin counts a program as running, unless the shell has ended: a background job may
@@ -219,6 +221,7 @@ func (b *bash) complain(err error) int {
 }
 
 func (b *bash) runParsed(ctx context.Context, file *syntax.File) int {
+	rewriteDescriptors(file)
 	for _, stmt := range file.Stmts {
 		err := b.runner.Run(ctx, stmt)
 		if ctx.Err() != nil {
@@ -254,6 +257,12 @@ func (b *bash) exec(ctx context.Context, args []string) error {
 		c.in = b.stdin
 	}
 	run := b.commands[path.Base(args[0])]
+	switch args[0] {
+	case openWord:
+		run = runOpen
+	case closeWord:
+		run = runClose
+	}
 	line := strings.Join(args, " ")
 	f := b.s.dev.ordered.Load()
 	if run == nil || f.refuses(line, isBashReport(args)) {
@@ -307,6 +316,9 @@ func (b *bash) open(ctx context.Context, name string, flag int, perm fs.FileMode
 		return readOnly{io.NopCloser(b.stdin)}, nil
 	}
 	if r, ok := b.procStat(name); ok {
+		return readOnly{r}, nil
+	}
+	if r, ok := b.descriptors.open(name); ok {
 		return readOnly{r}, nil
 	}
 	if flag&(os.O_WRONLY|os.O_RDWR) == 0 {

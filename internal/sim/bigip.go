@@ -35,7 +35,7 @@ func (p *bigipPersonality) furnish(d *device) map[string]string {
 		"/root/": "", "/home/admin/": "", "/config/": "", "/shared/images/": "", "/var/tmp/": "", "/var/log/": "", "/var/local/ucs/": "", "/tmp/": "",
 		"/VERSION": fmt.Sprintf("Product: BIG-IP\nVersion: %s\nBuild: %s\nBase_build: %s\nEdition: %s\nDate: %s\n",
 			v.version, v.build, v.build, v.edition, v.date),
-		"/config/bigip.license": "", "/config/bigip.conf": "",
+		systemLog: bootLog(d), "/config/bigip.license": "", "/config/bigip.conf": "",
 		"/proc/uptime": "", "/proc/sys/kernel/random/boot_id": "",
 	}
 }

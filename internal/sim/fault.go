@@ -18,7 +18,7 @@ type FaultInfo struct {
 	// Kind is "fault", "variant" (another way in which real devices print or ask
 	// things) or "event" (happens once).
 	Kind string
-	// Platform that knows it; "" is all.
+	// Platform that knows it, or several with commas between; "" is all.
 	Platform    string
 	Description string
 }
@@ -169,6 +169,8 @@ func generalCatalogue() []entry {
 			choice(func(f *faults, s string) { f.syncState = s }, "In Sync", "Changes Pending", "Disconnected", "Awaiting Initial Sync", "Sync Failure", "Standalone")).on(platformBigIP),
 
 		event("reboot", "", "reboots now; what was not saved is lost", func(d *device, _ string) error { return d.reboot("ordered") }),
+		event("log", "=TEXT", "writes a line to "+systemLog, (*device).log).on(platformLinux, platformBigIP),
+		event("rotate_log", "[=rename|copy]", "rotates "+systemLog+": another file gets the name, or it is copied and emptied", (*device).rotateLog).on(platformLinux, platformBigIP),
 		event("failover", "", "hands the active role to the other member of the pair, or takes it",
 			func(d *device, _ string) error { return d.swapRoles("ordered") }).on(platformBigIP),
 	}
@@ -193,7 +195,7 @@ func event(name, arg, text string, do func(*device, string) error) entry {
 
 func (e entry) alias(names ...string) entry { e.aliases = names; return e }
 
-func (e entry) on(platform string) entry { e.Platform = platform; return e }
+func (e entry) on(platforms ...string) entry { e.Platform = strings.Join(platforms, ", "); return e }
 
 func flag(do func(*faults)) setter {
 	return func(arg string) (func(*faults), error) {

@@ -18,7 +18,8 @@ type changeFaults struct {
 	uploadRate  int64 // bytes a second; 0: as fast as it goes
 	uploadCut   *uploadCut
 	corrupt     bool
-	space       *atomic.Int64 // left for uploads; nil: as much as the file system has
+	space       *atomic.Int64 // left on the disks; nil: as much as the file system has
+	fills       *fill         // something else that takes room; nil: nothing
 	installFail bool
 	listedOld   bool
 
@@ -98,6 +99,16 @@ func changeCatalogue() []entry {
 		}),
 		fault("wrong_checksum", "", "stores another first byte of a file than was uploaded", flag(func(f *faults) { f.change.corrupt = true })),
 		fault("disk_full", "[=SIZE]", "has room for that much more and no further (none)", filling),
+		fault("disk_fills", "[=SIZE]", "loses that much room a second to something else (1GB)", func(arg string) (func(*faults), error) {
+			f := &fill{rate: 1e9, since: time.Now()}
+			if arg != "" {
+				var err error
+				if f.rate, err = parseSize(arg); err != nil {
+					return nil, err
+				}
+			}
+			return func(o *faults) { o.change.fills = f }, nil
+		}),
 		cutting(stepMaintenance, "maintenance-mode", cutAfter, cutBefore).on(platformOSm),
 		cutting(stepInstall, "the install command", cutDuring, cutBefore, cutAfter),
 		cutting(stepSave, "saving the configuration", cutAfter, cutBefore),
@@ -220,7 +231,7 @@ func cuttingUploads(arg string) (func(*faults), error) {
 	return func(f *faults) { f.change.uploadCut = c }, nil
 }
 
-// filling limits what uploads may still take; the figure belongs to the order.
+// filling limits what can still be written; the figure belongs to the order.
 func filling(arg string) (func(*faults), error) {
 	left := new(atomic.Int64)
 	if arg != "" && arg != "0" {
@@ -231,30 +242,6 @@ func filling(arg string) (func(*faults), error) {
 		left.Store(n)
 	}
 	return func(f *faults) { f.change.space = left }, nil
-}
-
-// takeSpace takes n bytes of what is left, all or nothing; a negative n gives back.
-func (c *changeFaults) takeSpace(n int64) bool {
-	if c.space == nil {
-		return true
-	}
-	for {
-		left := c.space.Load()
-		if n > left {
-			return false
-		}
-		if c.space.CompareAndSwap(left, left-n) {
-			return true
-		}
-	}
-}
-
-// free is how much room the device reports, of what its file system has.
-func (c *changeFaults) free(have int64) int64 {
-	if c.space == nil {
-		return have
-	}
-	return min(have, max(0, c.space.Load()))
 }
 
 // pace is how long n bytes of an upload take.

@@ -25,7 +25,7 @@ func TestEveryOrderIsTakenAndCleared(t *testing.T) {
 			t.Errorf("order %+v", o)
 		}
 		seen[o.Name] = true
-		device := map[string]string{"endace_osm": "lon-probe-05", "f5_bigip": "lon-ltm-02", "": "lon-probe-05"}[o.Platform]
+		device := map[string]string{"endace_osm": "lon-probe-05", "f5_bigip": "lon-ltm-02", "linux, f5_bigip": "lon-cap-01", "": "lon-probe-05"}[o.Platform]
 		arg := ""
 		if strings.HasPrefix(o.Argument, "=") {
 			arg = "=" + strings.Split(strings.TrimPrefix(o.Argument, "="), "|")[0]

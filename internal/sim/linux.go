@@ -35,6 +35,7 @@ HOME_URL="https://www.debian.org/"
 SUPPORT_URL="https://www.debian.org/support"
 BUG_REPORT_URL="https://bugs.debian.org/"
 `,
+		systemLog:      bootLog(d),
 		"/proc/uptime": "", "/proc/sys/kernel/random/boot_id": "",
 		p.home(d.accounts()[0].username) + "/": "", "/root/": "", "/capture/": "", "/tmp/": "", "/var/tmp/": "", "/var/log/": "", "/run/": "",
 	}

@@ -43,7 +43,7 @@ func (f *Fleet) parseOrder(text string) (order, error) {
 	}
 	// A glob reaches the devices that know the thing; a name must be one of them.
 	if e.Platform != "" {
-		devices = slices.DeleteFunc(slices.Clone(devices), func(d *device) bool { return d.platform != e.Platform })
+		devices = slices.DeleteFunc(slices.Clone(devices), func(d *device) bool { return !slices.Contains(strings.Split(e.Platform, ", "), d.platform) })
 		if len(devices) == 0 {
 			return order{}, fmt.Errorf("%w %q: only %s devices know %s", ErrInvalid, text, e.Platform, e.Name)
 		}

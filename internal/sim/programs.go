@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"io/fs"
 	"os"
 	"regexp"
 	"strconv"
@@ -20,7 +19,7 @@ import (
 // programs are what Linux hosts and BIG-IPs have in common.
 func programs() map[string]command {
 	return map[string]command{
-		"cat": runCat, "date": runDate, "df": runDF, "grep": runGrep, "head": runHead,
+		"cat": runCat, "date": runDate, "df": runDF, "find": runFind, "grep": runGrep, "head": runHead,
 		"hostname": func(c *call) int { c.printf("%s\n", c.dev().hostname()); return 0 },
 		"id":       runID, "kill": runKill, "tcpdump": runTcpdump, "which": runWhich,
 		"ls": runLS, "md5sum": digest(md5.New), "mkdir": runMkdir, "mv": runMV, "reboot": runReboot,
@@ -94,7 +93,7 @@ func runDF(c *call) int {
 			}
 		}
 	}
-	list := c.dev().persona.(mounted).mounts(c.dev())
+	list := c.dev().mounts()
 	if len(paths) > 0 {
 		var chosen []mount
 		for _, p := range paths {
@@ -317,53 +316,6 @@ func runStty(c *call) int {
 	return 0
 }
 
-func runLS(c *call) int {
-	long, all := false, false
-	var names []string
-	for _, a := range c.args[1:] {
-		if strings.HasPrefix(a, "-") {
-			long = long || strings.ContainsRune(a, 'l')
-			all = all || strings.ContainsRune(a, 'a')
-		} else {
-			names = append(names, a)
-		}
-	}
-	if len(names) == 0 {
-		names = []string{c.dir}
-	}
-	status := 0
-	for _, name := range names {
-		info, err := c.dev().files.stat(c.path(name), true)
-		if err != nil {
-			_, _ = fmt.Fprintf(c.err, "ls: cannot access '%s': %s\n", name, reason(err))
-			status = 2
-			continue
-		}
-		if !info.IsDir() {
-			c.list(name, info, long)
-			continue
-		}
-		entries, err := c.dev().files.readDir(c.path(name))
-		if err != nil {
-			return c.fail("cannot open directory '%s': %s", name, reason(err))
-		}
-		for _, e := range entries {
-			if info, err := e.Info(); err == nil && (all || !strings.HasPrefix(e.Name(), ".")) {
-				c.list(e.Name(), info, long)
-			}
-		}
-	}
-	return status
-}
-
-func (c *call) list(name string, info fs.FileInfo, long bool) {
-	if !long {
-		c.printf("%s\n", name)
-		return
-	}
-	c.printf("%s 1 %s %s %d %s %s\n", info.Mode(), c.s.user, c.s.user, info.Size(), info.ModTime().UTC().Format("2006-01-02 15:04"), name)
-}
-
 // inputs runs fn on every named file, or on standard input.
 func (c *call) inputs(names []string, fn func(name string, r io.Reader) error) int {
 	if len(names) == 0 {
@@ -508,16 +460,23 @@ func runTail(c *call) int {
 	return c.some(func(lines [][]byte, n int) [][]byte { return lines[max(0, len(lines)-n):] })
 }
 
-// tailBytes prints the last bytes of each input.
+// tailBytes prints the last bytes of each input, or with a plus all from that one on.
 func (c *call) tailBytes(count string, names []string) int {
-	n, err := strconv.Atoi(count)
+	n, err := strconv.ParseInt(strings.TrimPrefix(count, "+"), 10, 64)
 	if err != nil || n < 0 {
 		return c.fail("invalid number of bytes: '%s'", count)
 	}
 	return c.inputs(names, func(_ string, r io.Reader) error {
+		if strings.HasPrefix(count, "+") {
+			if _, err := io.CopyN(io.Discard, r, max(0, n-1)); err != nil {
+				return ignoreEOF(err) // it has no such byte
+			}
+			_, err := io.Copy(c.out, r)
+			return err
+		}
 		text, err := io.ReadAll(r)
 		if err == nil {
-			_, err = c.out.Write(text[max(0, len(text)-n):])
+			_, err = c.out.Write(text[max(0, int64(len(text))-n):])
 		}
 		return err
 	})
@@ -603,9 +562,12 @@ func runRM(c *call) int {
 		case err == nil && info.IsDir() && !recursive:
 			err = errIsDirectory
 		case err == nil && recursive && name != ".":
+			c.dev().removed(root, name)
 			err = root.RemoveAll(name)
 		case err == nil:
-			err = root.Remove(name)
+			if err = root.Remove(name); err == nil && info.Mode().IsRegular() {
+				c.dev().takeSpace(c.path(a), -info.Size())
+			}
 		}
 		if err != nil {
 			status = c.fail("cannot remove '%s': %s", a, reason(err))

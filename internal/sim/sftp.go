@@ -104,7 +104,7 @@ func (h *sftpFiles) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
 		return nil, err
 	}
 	if p.Trunc && before != nil {
-		h.s.dev.ordered.Load().change.takeSpace(-before.Size())
+		h.s.dev.takeSpace(r.Filepath, -before.Size())
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -152,7 +152,7 @@ func (u *upload) WriteAt(p []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if grown := off + int64(len(p)) - info.Size(); grown > 0 && !f.takeSpace(grown) {
+	if grown := off + int64(len(p)) - info.Size(); grown > 0 && !u.s.dev.takeSpace(u.path, grown) {
 		return 0, &fs.PathError{Op: "write", Path: u.path, Err: syscall.ENOSPC}
 	}
 	if f.corrupt && off == 0 && len(p) > 0 {
@@ -213,7 +213,7 @@ func (h *sftpFiles) Filecmd(r *sftp.Request) error {
 		if info.IsDir() != (r.Method == "Rmdir") {
 			return sftp.ErrSSHFxFailure
 		}
-		h.s.dev.ordered.Load().change.takeSpace(-info.Size())
+		h.s.dev.takeSpace(r.Filepath, -info.Size())
 		return root.Remove(name)
 	case "Mkdir":
 		return root.Mkdir(name, 0o755)

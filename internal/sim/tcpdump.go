@@ -3,11 +3,13 @@ package sim
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -247,14 +249,14 @@ func (t *tcpdump) capture() int {
 		_, _ = io.WriteString(c.err, "tcpdump: WARNING: Using the \"ssl\" option captures additional information related to the SSL/TLS connections, such as master secrets.\n")
 	}
 	_, _ = fmt.Fprintf(c.err, "tcpdump: listening on %s, link-type EN10MB (Ethernet), capture size %d bytes\n", t.iface, t.snap)
-	if t.put(t.header()) != nil {
-		why = "output closed"
+	if err := t.put(t.header()); err != nil {
+		why = t.unwritten(err)
 		return 1
 	}
 	if d.platform == platformBigIP {
 		// The first frame tells what was asked of which release.
-		if t.packet(time.Now(), fileInfo(d, c.args)) != nil {
-			why = "output closed"
+		if err := t.packet(time.Now(), fileInfo(d, c.args)); err != nil {
+			why = t.unwritten(err)
 			return 1
 		}
 		t.captured = 0
@@ -278,14 +280,23 @@ func (t *tcpdump) capture() int {
 			if t.noise != "" {
 				frame = append(frame, trailer()...)
 			}
-			if t.packet(now, frame) != nil {
-				why = "output closed"
+			if err := t.packet(now, frame); err != nil {
+				why = t.unwritten(err)
 				return 1
 			}
 		}
 	}
 	why = "count"
 	return t.end()
+}
+
+// unwritten says why nothing more can be written.
+func (t *tcpdump) unwritten(err error) string {
+	if errors.Is(err, syscall.ENOSPC) {
+		t.die("Unable to write output: No space left on device")
+		return "disk full"
+	}
+	return "output closed"
 }
 
 // header opens a pcap file.

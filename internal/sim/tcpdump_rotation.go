@@ -1,9 +1,6 @@
 package sim
 
-import (
-	"fmt"
-	"os"
-)
+import "fmt"
 
 // rotation is what -C and -W ask for: the next file when one has its size, and the
 // first one again after the last.
@@ -18,7 +15,7 @@ type rotated struct {
 	tree    *tree
 	base    string
 	n       int
-	f       *os.File
+	f       *diskFile
 	written int64
 }
 
@@ -42,7 +39,7 @@ func (o *rotated) name() string {
 
 func (o *rotated) next() (err error) {
 	o.written = 0
-	o.f, err = o.tree.openFile(o.name(), createFlags, 0o644)
+	o.f, err = o.tree.create(o.name(), 0o644)
 	return err
 }
 

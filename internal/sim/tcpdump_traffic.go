@@ -4,12 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 )
-
-const createFlags = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
 
 // traffic is what passes by a simulated interface: HTTPS handshakes that are set
 // up and torn down, name resolution, ARP and pings, in a fixed order.

@@ -23,6 +23,7 @@ type tree struct {
 	mu     sync.Mutex
 	root   *os.Root
 	closed bool
+	inodes []fs.FileInfo // files that were asked for their number
 }
 
 func newTree(dir string, dev *device) *tree { return &tree{dir: dir, dev: dev} }
