@@ -11,7 +11,9 @@
 //     device works out, where its platform has a command for it, else by reading
 //     it back. It goes on behind the first difference. Several writes are under
 //     way at once, so a cut can leave holes; they end what is believed.
-//  4. The whole is verified in the same way and renamed to the target.
+//  4. The whole is verified in the same way and renamed to the target. That finds a
+//     source that has changed, too, so nothing is hashed on this side while it is
+//     sent, but for devices that know MD5 alone.
 //
 // # How much is sent twice
 //

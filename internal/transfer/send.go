@@ -59,11 +59,8 @@ func (s *sender) prepare(ctx context.Context, conn device.Conn, files device.Fil
 // sender knows nothing of. What may have holes in it is not asked for: it is read
 // back.
 func (s *sender) believe(ctx context.Context, conn device.Conn, have int64) error {
-	s.sure, s.sums, s.high, s.believed = 0, newDigests(), 0, false
+	s.sure, s.sums, s.high, s.believed = 0, s.asked(), 0, false
 	s.account.arrived = 0
-	if s.tool == nil || s.tool.Algorithm != device.HashMD5 || s.MD5 != "" {
-		s.sums.withoutMD5()
-	}
 	front := have - maxUnderWay
 	if s.tool == nil || front <= 0 {
 		s.believed = true
@@ -81,7 +78,9 @@ func (s *sender) believe(ctx context.Context, conn device.Conn, have int64) erro
 		return s.unreadable(err)
 	}
 	if got == sums.of(s.tool.Algorithm) {
-		s.sums = sums
+		if s.sums != nil {
+			s.sums = sums
+		}
 		s.advance(front)
 		s.result.Resumed += front
 	}
@@ -140,10 +139,13 @@ var errDiffers = errors.New("the file on the device differs from the source")
 
 // finish verifies the whole and gives it its name.
 func (s *sender) finish(ctx context.Context, conn device.Conn, files device.Files) error {
-	if got := s.sums.of(device.HashSHA256); got != s.SHA256 {
-		return errors.Join(s.changed(), s.tidy(files))
-	}
 	same, err := s.verify(ctx, conn, files, s.temp)
+	if err == nil && !same {
+		err = s.unchanged(ctx)
+	}
+	if errors.Is(err, errChanged) {
+		err = errors.Join(err, s.tidy(files))
+	}
 	if err != nil {
 		return err
 	}

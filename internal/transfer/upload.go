@@ -104,7 +104,8 @@ type sender struct {
 	probed bool // tool is known
 
 	// sure is how much of the temporary file is right, seen by this sender: the
-	// device confirmed each write or gave the bytes back. sums are of that much.
+	// device confirmed each write or gave the bytes back. sums are of that much, nil
+	// where nobody asks for them.
 	sure  int64
 	sums  *digests
 	high  int64 // the end of what was sent
@@ -136,7 +137,7 @@ func newSender(u Upload) (*sender, error) {
 	if u.Buffers == nil {
 		u.Buffers = NewBuffers(maxUnderWay)
 	}
-	return &sender{Upload: u, temp: TempName(u.Path, u.SHA256), account: account{size: u.Size}, sums: newDigests()}, nil
+	return &sender{Upload: u, temp: TempName(u.Path, u.SHA256), account: account{size: u.Size}}, nil
 }
 
 // failure names the act in an error.
@@ -211,8 +212,18 @@ func (s *sender) probe(ctx context.Context, conn device.Conn) error {
 		return err
 	}
 	s.tool, s.probed = t, true
-	if s.sure == 0 && (t == nil || t.Algorithm != device.HashMD5 || s.MD5 != "") {
-		s.sums.withoutMD5()
+	if s.sure == 0 {
+		s.sums = s.asked()
+	}
+	return nil
+}
+
+// asked gives the digests that are kept of what goes: those of a device that hashes
+// with MD5, of which nothing is known beforehand. The whole is verified on the device,
+// which costs this side nothing; what a busy sender has to hash it cannot send.
+func (s *sender) asked() *digests {
+	if s.tool != nil && s.tool.Algorithm == device.HashMD5 && s.MD5 == "" {
+		return newDigests()
 	}
 	return nil
 }
@@ -253,19 +264,32 @@ func (s *sender) expected(ctx context.Context) (string, error) {
 		return s.SHA256, nil
 	case s.MD5 != "":
 		return s.MD5, nil
-	case s.sure == s.Size && s.sums.md5 != nil:
-		s.MD5 = s.sums.of(device.HashMD5)
-		return s.MD5, nil
 	}
-	sums := newDigests()
-	if err := feed(ctx, sums, s.Source, 0, s.Size); err != nil {
-		return "", s.unreadable(err)
+	sums := s.sums
+	if sums == nil || s.sure < s.Size {
+		sums = newDigests()
+		if err := feed(ctx, sums, s.Source, 0, s.Size); err != nil {
+			return "", s.unreadable(err)
+		}
 	}
 	if sums.of(device.HashSHA256) != s.SHA256 {
 		return "", s.changed()
 	}
 	s.MD5 = sums.of(device.HashMD5)
 	return s.MD5, nil
+}
+
+// unchanged looks whether the source is what its digest says.
+func (s *sender) unchanged(ctx context.Context) error {
+	sums := newDigests()
+	sums.withoutMD5()
+	if err := feed(ctx, sums, s.Source, 0, s.Size); err != nil {
+		return s.unreadable(err)
+	}
+	if sums.of(device.HashSHA256) != s.SHA256 {
+		return s.changed()
+	}
+	return nil
 }
 
 // compare reads a file back from from up to to and gives the end of what is as in
@@ -337,8 +361,11 @@ func (s *sender) unreadable(err error) error {
 	return fault.Wrap(fault.Storage, "read the source", err)
 }
 
+// errChanged means that the source is not what it was.
+var errChanged = errors.New("it changed since that was worked out")
+
 func (s *sender) changed() error {
 	return &fault.Error{Kind: fault.Conflict, Act: "read the source", Stage: "source",
-		Err:  fmt.Errorf("it does not have the SHA-256 %s: it changed since that was worked out", s.SHA256),
+		Err:  fmt.Errorf("it does not have the SHA-256 %s: %w", s.SHA256, errChanged),
 		Next: "add the file again"}
 }

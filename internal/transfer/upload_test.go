@@ -248,6 +248,13 @@ func TestUploadRefuses(t *testing.T) {
 		want   string
 	}{
 		"source that changed":    {func(u *transfer.Upload, _ string) { u.Source = changing{u.Source, 5000} }, fault.Conflict, "add the file again"},
+		"that changed, MD5": {func(u *transfer.Upload, _ string) {
+			u.Source = changing{u.Source, 5000}
+			u.Tools = device.FilesDefinition{Hash: []device.HashCommand{{Algorithm: device.HashMD5, Command: []string{"md5sum"}}}}
+		}, fault.Conflict, "add the file again"},
+		"that changed, read back": {func(u *transfer.Upload, _ string) {
+			u.Source, u.Tools = changing{u.Source, 5000}, device.FilesDefinition{}
+		}, fault.Conflict, "add the file again"},
 		"source that is shorter": {func(u *transfer.Upload, _ string) { u.Size += 5 }, fault.Storage, "unexpected EOF"},
 		"no digest":              {func(u *transfer.Upload, _ string) { u.SHA256 = "" }, fault.Invalid, "no SHA-256"},
 		"bad MD5":                {func(u *transfer.Upload, _ string) { u.MD5 = "xy" }, fault.Invalid, "no MD5"},
@@ -267,6 +274,9 @@ func TestUploadRefuses(t *testing.T) {
 			}
 			if _, err := os.Stat(filepath.Join(dir, "file")); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("there is a file: %v", err)
+			}
+			if left, err := os.ReadDir(dir); c.want == "add the file again" && (err != nil || len(left) > 0) {
+				t.Errorf("left are %v, %v", left, err)
 			}
 		})
 	}
