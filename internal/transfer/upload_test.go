@@ -247,7 +247,7 @@ func TestUploadRefuses(t *testing.T) {
 		kind   fault.Kind
 		want   string
 	}{
-		"source that changed":    {func(u *transfer.Upload, _ string) { u.Source = changing{u.Source, 5000} }, fault.Conflict, "add the file again"},
+		"source that changed": {func(u *transfer.Upload, _ string) { u.Source = changing{u.Source, 5000} }, fault.Conflict, "add the file again"},
 		"that changed, MD5": {func(u *transfer.Upload, _ string) {
 			u.Source = changing{u.Source, 5000}
 			u.Tools = device.FilesDefinition{Hash: []device.HashCommand{{Algorithm: device.HashMD5, Command: []string{"md5sum"}}}}
