@@ -12,6 +12,7 @@ import (
 
 	"capfleet/internal/fault"
 	"capfleet/internal/pcap"
+	"capfleet/internal/pcap/layers"
 )
 
 func (a *app) pcapCommand() *cobra.Command {
@@ -107,6 +108,9 @@ func (a *app) scanCapture(ctx context.Context, read *captureRead, begin func(nam
 	r, err := pcap.Scan(ctx, file, pcap.ReaderOptions{}, analysis)
 	end()
 	read.Packets = r.Packets()
+	if err == nil {
+		err = layers.Unknown(r)
+	}
 	return err
 }
 

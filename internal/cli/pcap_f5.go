@@ -88,7 +88,9 @@ func (a *app) pcapF5(ctx context.Context, opts *pcapF5Options, files []string) e
 		counter := f5.NewCounter()
 		var err error
 		if strip {
-			err = a.stripF5(ctx, &opts.strip, name, counter)
+			if err = a.stripF5(ctx, &opts.strip, name, counter); !captureWritten(err) {
+				return err
+			}
 		} else {
 			err = a.readPackets(ctx, name, counter.Packet)
 		}

@@ -17,6 +17,7 @@ import (
 	"capfleet/internal/fault"
 	"capfleet/internal/pcap"
 	"capfleet/internal/pcap/ipfix"
+	"capfleet/internal/pcap/layers"
 )
 
 type pcapIPFIXOptions struct {
@@ -147,7 +148,7 @@ func (a *app) readPackets(ctx context.Context, name string, fn func(*pcap.Packet
 			return captureFault(name, context.Cause(ctx))
 		}
 		if err := r.Next(&p); errors.Is(err, io.EOF) {
-			return nil
+			return captureFault(name, layers.Unknown(r))
 		} else if err != nil {
 			return captureFault(name, err)
 		}

@@ -116,7 +116,7 @@ func (a *app) pcapMerge(ctx context.Context, opts *pcapMergeOptions, args []stri
 		}
 		return nil
 	})
-	if failed != nil && !fault.Is(failed, fault.Invalid) {
+	if !captureWritten(failed) {
 		return failed
 	}
 	rows := make([]mergedRow, 0, len(result.Parts))

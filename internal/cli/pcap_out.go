@@ -12,6 +12,7 @@ import (
 	"capfleet/internal/cli/output"
 	"capfleet/internal/fault"
 	"capfleet/internal/pcap"
+	"capfleet/internal/pcap/layers"
 )
 
 // captureOut is the flag of commands that write a capture.
@@ -29,6 +30,12 @@ func (o *captureOut) register(cmd *cobra.Command) {
 type damagedInput struct{ error }
 
 func (d damagedInput) Unwrap() error { return d.error }
+
+// captureWritten reports whether a capture is in its place, be it of a damaged input.
+func captureWritten(err error) bool {
+	var damaged damagedInput
+	return err == nil || errors.As(err, &damaged)
+}
 
 // writeCaptureTo gives fill the place for a capture. What fill returns as
 // damagedInput is told after the file is in its place, everything else leaves no
@@ -60,7 +67,7 @@ func (a *app) writeCaptureTo(ctx context.Context, o *captureOut, fill func(io.Wr
 	case err != nil:
 		return fault.Wrap(fault.Storage, "write "+o.file, err)
 	case damaged.error != nil:
-		return fault.Wrap(fault.Invalid, "read the whole input", damaged.error)
+		return fault.Wrap(fault.Invalid, "read the whole input", damaged)
 	}
 	return nil
 }
@@ -114,7 +121,9 @@ func (a *app) copyCapture(ctx context.Context, in io.Reader, w io.Writer, change
 			return flushed
 		}
 		if errors.Is(err, io.EOF) {
-			return nil
+			if err = layers.Unknown(r); err == nil {
+				return nil
+			}
 		}
 		return damagedInput{err}
 	}

@@ -103,7 +103,7 @@ func (a *app) pcapRewrite(ctx context.Context, opts *pcapRewriteOptions, name st
 	failed := a.writeCaptureTo(ctx, &opts.captureOut, func(w io.Writer) error {
 		return a.copyCapture(ctx, file, w, func(p *pcap.Packet) bool { rw.Packet(p); return true })
 	})
-	if failed != nil && !fault.Is(failed, fault.Invalid) {
+	if !captureWritten(failed) {
 		return failed
 	}
 	row := rewrittenRow{File: name, Result: rw.Result(), Complete: failed == nil}

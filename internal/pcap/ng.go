@@ -368,6 +368,7 @@ func (d *ngDecoder) packet(r *Reader, kind uint32, body []byte, p *Packet) error
 	if limit := in.Link.maxPacket(); captured > limit {
 		return r.fail(ErrDamaged, r.win.pos, fmt.Sprintf("a packet of %d bytes, when at most %d can be", captured, limit), nil)
 	}
+	in.Packets++
 	*p = Packet{Number: r.count + 1, Offset: r.win.pos, Interface: index, Link: in.Link, Length: original, Data: data[:captured]}
 	if kind != blockSimple {
 		p.HasTime = true

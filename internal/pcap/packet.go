@@ -118,6 +118,8 @@ type Interface struct {
 	Statistics              int
 	Received, Dropped       uint64
 	HasReceived, HasDropped bool
+	// Packets counts those of the interface that were read so far.
+	Packets uint64
 }
 
 // Section is one section of a pcapng file; a pcap file has one without text.

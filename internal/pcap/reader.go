@@ -132,7 +132,12 @@ func (r *Reader) Offset() int64 { return r.win.pos }
 func (r *Reader) Sections() []Section { return r.sections }
 
 // Interfaces gives the interfaces known so far. The reader owns the slice.
-func (r *Reader) Interfaces() []Interface { return r.interfaces }
+func (r *Reader) Interfaces() []Interface {
+	if r.format == FormatPcap && len(r.interfaces) == 1 {
+		r.interfaces[0].Packets = r.count
+	}
+	return r.interfaces
+}
 
 // Blocks counts the blocks without a packet read so far.
 func (r *Reader) Blocks() Blocks { return r.blocks }

@@ -10,6 +10,8 @@ package layers
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"net/netip"
 
 	"capfleet/internal/pcap"
@@ -114,6 +116,23 @@ type Frame struct {
 	PayloadLength int
 
 	ARP ARP
+}
+
+// Unknown says which packets that were read of a capture are of a link layer that
+// nobody looks into here, so that a result does not tell of them; nil where there are
+// none.
+func Unknown(r *pcap.Reader) error {
+	var unknown error
+	for _, i := range r.Interfaces() {
+		switch i.Link {
+		case pcap.LinkEthernet, pcap.LinkLinuxSLL, pcap.LinkLinuxSLL2, pcap.LinkNull, pcap.LinkLoop, pcap.LinkRaw, pcap.LinkIPv4, pcap.LinkIPv6:
+			continue
+		}
+		if i.Packets > 0 {
+			unknown = errors.Join(unknown, fmt.Errorf("%w: %d packets are of %v, a link layer that is not looked into", pcap.ErrUnsupported, i.Packets, i.Link))
+		}
+	}
+	return unknown
 }
 
 // Decode looks into a packet of wire bytes of which data was captured. The

@@ -89,7 +89,11 @@ func (a *analysis) observe(ctx context.Context, hops []Hop) error {
 
 func (a *analysis) failed() (err error) {
 	for _, p := range a.places {
-		if p.failed != nil {
+		switch {
+		case p.failed == nil:
+		case len(p.Captures) == 1 && p.Captures[0].Name == p.Name:
+			err = errors.Join(err, p.failed)
+		default:
 			err = errors.Join(err, fmt.Errorf("%s: %w", p.Name, p.failed))
 		}
 	}

@@ -166,7 +166,7 @@ func (o *observer) read(ctx context.Context, c Capture) error {
 			o.dropsKnown = true
 		}
 	}
-	return nil
+	return layers.Unknown(r)
 }
 
 func (o *observer) packet(p *pcap.Packet) {
