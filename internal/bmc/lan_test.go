@@ -63,4 +63,4 @@ func TestLANAgreesWithIPMITool(t *testing.T) {
 var quick = bmc.Options{LANTimeout: 50 * time.Millisecond, Attempts: 3}
 
 // unhurried is for tests in which somebody answers, on a busy machine maybe late.
-var unhurried = bmc.Options{LANTimeout: time.Second, Attempts: 3}
+var unhurried = bmc.Options{LANTimeout: 5 * time.Second, Attempts: 3}

@@ -9,6 +9,10 @@ type Options struct {
 	LANTimeout, WebTimeout time.Duration
 	// Attempts is how often a datagram is sent before the BMC is given up: 5.
 	Attempts int
+	// Parting is how long the end of a web session may take once the context is over:
+	// 80 ms, so that a reader stops in time. It is logged out all the same where that
+	// is enough.
+	Parting time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -20,6 +24,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Attempts <= 0 {
 		o.Attempts = 5
+	}
+	if o.Parting <= 0 {
+		o.Parting = 80 * time.Millisecond
 	}
 	return o
 }

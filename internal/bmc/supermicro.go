@@ -70,7 +70,7 @@ func (r *supermicroReader) inSession(ctx context.Context, do func(*webClient, ht
 	}
 	defer func() {
 		// Sessions are few, and one that is left keeps its place for long.
-		last, cancel := parting(ctx, r.opts.WebTimeout)
+		last, cancel := parting(ctx, r.opts)
 		defer cancel()
 		_, _ = web.do(last, http.MethodGet, logoutPath, session, nil)
 	}()

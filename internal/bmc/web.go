@@ -19,8 +19,6 @@ const (
 
 	// maxBody bounds a page, in bytes: 65536 records of Supermicro's XML take 8 MB.
 	maxBody = 16 << 20
-	// goodbye is how long the end of a session may take once its context is over.
-	goodbye = 80 * time.Millisecond
 )
 
 // webClient talks to one BMC's web server, for one Read.
@@ -128,9 +126,10 @@ func statusError(path string, status int) error {
 }
 
 // parting gives a context to end a session with: a moment, where ctx is over.
-func parting(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+func parting(ctx context.Context, opts Options) (context.Context, context.CancelFunc) {
+	timeout := opts.WebTimeout
 	if ctx.Err() != nil {
-		timeout = goodbye
+		timeout = opts.Parting
 	}
 	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
 }
