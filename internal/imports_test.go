@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"cmd/fleetctl": {"internal/cli"},
 	"cmd/fleetd":   {"internal/daemon", "internal/config", "internal/fault"},
 
-	"internal/cli":        {"internal/cli/output", "internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/ansible", "internal/dossier", "internal/pcap/...", "internal/capture/filter", "internal/fault"},
+	"internal/cli":        {"internal/cli/output", "internal/api", "internal/api/client", "internal/parse", "internal/demo", "internal/sim", "internal/config", "internal/ansible", "internal/dossier", "internal/pcap/...", "internal/capture/capturejob", "internal/capture/filter", "internal/fault"},
 	"internal/cli/output": {},
 	"internal/demo":       {"internal/daemon", "internal/sim", "internal/config", "internal/device", "internal/fault"},
 	"internal/daemon": {
@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"internal/command":  {"internal/operation", "internal/device", "internal/parse", "internal/transcript", "internal/fault"},
 	"internal/check":    {"internal/operation", "internal/device", "internal/fault"},
 	"internal/hostkeys": {"internal/operation", "internal/device", "internal/fault"},
-	"internal/capture":  {"internal/operation", "internal/device", "internal/stream", "internal/transfer", "internal/pcap/...", "internal/hint", "internal/fault"},
+	"internal/capture":  {"internal/capture/capturejob", "internal/operation", "internal/device", "internal/stream", "internal/transfer", "internal/pcap/...", "internal/hint", "internal/fault"},
 	"internal/hotfix":   {"internal/operation", "internal/device", "internal/transfer", "internal/fault"},
 	"internal/sel":      {"internal/operation", "internal/device", "internal/bmc", "internal/dossier", "internal/secret", "internal/fault"},
 
@@ -97,17 +97,19 @@ var allowed = map[string][]string{
 	"internal/pcap/ipfix":    {"internal/pcap", "internal/pcap/layers"},
 	"internal/pcap/rewrite":  {"internal/pcap", "internal/pcap/layers"},
 
-	"internal/capture/filter": {"internal/fault"},
-	"internal/stream":         {"internal/fault"},
-	"internal/audit":          {"internal/ledger", "internal/fault"},
-	"internal/ledger":         {"internal/fault"},
-	"internal/config":         {"internal/hint", "internal/secret", "internal/fault"},
-	"internal/rows":           {},
-	"internal/secret":         {},
-	"internal/hint":           {},
-	"internal/fault":          {},
-	"internal/sim":            {},
-	"templates":               {},
+	// What both ends of a capture job know, and no more.
+	"internal/capture/capturejob": {"internal/pcap/..."},
+	"internal/capture/filter":     {"internal/fault"},
+	"internal/stream":             {"internal/fault"},
+	"internal/audit":              {"internal/ledger", "internal/fault"},
+	"internal/ledger":             {"internal/fault"},
+	"internal/config":             {"internal/hint", "internal/secret", "internal/fault"},
+	"internal/rows":               {},
+	"internal/secret":             {},
+	"internal/hint":               {},
+	"internal/fault":              {},
+	"internal/sim":                {},
+	"templates":                   {},
 }
 
 // support lists packages that only tests and benchmarks import; they may import

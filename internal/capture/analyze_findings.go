@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/fault"
 	"capfleet/internal/operation"
 	"capfleet/internal/pcap"
@@ -24,53 +25,32 @@ import (
 	"capfleet/internal/pcap/xff"
 )
 
-// TLSRow is a session that an analysis found on a device.
-type TLSRow struct {
-	Device    string `json:"device"`
-	Interface string `json:"interface"`
-	tlsaudit.Row
-}
-
-// XFFRow is a header that an analysis found on a device.
-type XFFRow struct {
-	Device    string `json:"device"`
-	Interface string `json:"interface"`
-	xff.Row
-}
-
-// InfoRow sums up what passed an interface, over one connection to the device.
-type InfoRow struct {
-	Device    string `json:"device"`
-	Interface string `json:"interface"`
-	File      string `json:"file"`
-	*info.Summary
-	OddPackets uint64 `json:"odd_packets"` // over all oddities
-}
-
 // scan has the analysis read a capture to its end.
 func (a *analyze) scan(ctx context.Context, r io.Reader, place, iface string, out *findings) error {
 	ctx = context.WithoutCancel(ctx) // the end of the capture ends it
 	dev := a.dev.Name
 	switch a.spec.Analysis {
-	case analyzeTLS:
+	case capturejob.TLSAudit:
 		weak, _ := tlshello.ParseVersion(a.spec.Weak) // it was looked at before
-		audit := tlsaudit.New(func(s *tlsaudit.Session) { out.add(TLSRow{dev, iface, s.Row(place, weak)}) })
+		audit := tlsaudit.New(func(s *tlsaudit.Session) {
+			out.add(capturejob.TLSRow{Device: dev, Interface: iface, Row: s.Row(place, weak)})
+		})
 		_, err := pcap.Scan(ctx, r, pcap.ReaderOptions{}, &flushing{Audit: audit})
 		audit.Close()
 		return err
-	case analyzeXFF:
+	case capturejob.XFF:
 		address, err := netip.ParseAddr(a.spec.IP)
 		if err != nil {
 			return err
 		}
 		_, err = pcap.Scan(ctx, r, pcap.ReaderOptions{}, xff.New(address, append(xff.Headers(), a.spec.Headers...), func(h xff.Hit) {
-			out.add(XFFRow{dev, iface, h.Row(place)})
+			out.add(capturejob.XFFRow{Device: dev, Interface: iface, Row: h.Row(place)})
 		}))
 		return err
 	}
 	sum, err := info.Read(ctx, r, info.Options{})
 	if sum != nil && sum.Format != "" {
-		row := InfoRow{Device: dev, Interface: iface, File: place, Summary: sum}
+		row := capturejob.InfoRow{Device: dev, Interface: iface, File: place, Summary: sum}
 		for _, o := range sum.Oddities {
 			row.OddPackets += o.Packets
 		}

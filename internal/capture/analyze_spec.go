@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/operation"
@@ -15,34 +16,8 @@ import (
 	"capfleet/internal/pcap/xff"
 )
 
-// AnalyzeSpec asks for captures on devices that are analysed as they come, and of
-// which nothing but the findings is kept.
-type AnalyzeSpec struct {
-	// Analysis is tls-audit, xff or info.
-	Analysis string      `json:"analysis"`
-	Points   []RingPoint `json:"points"`
-	SnapLen  int         `json:"snap_len"` // bytes of a packet; 0 is all of it
-	// IP is the client's address that xff looks for, Headers are names beside those that
-	// are known.
-	IP      string   `json:"ip,omitempty"`
-	Headers []string `json:"headers,omitempty"`
-	// Weak is the newest version that tls-audit calls weak.
-	Weak string `json:"weak,omitempty"`
-	// MaxRows of a device are kept; the others are counted.
-	MaxRows int `json:"max_rows,omitempty"`
-	// DurationSeconds ends it, LimitSeconds in any case.
-	DurationSeconds float64 `json:"duration_seconds,omitempty"`
-	LimitSeconds    float64 `json:"limit_seconds"`
-	// Sudo runs tcpdump as root through sudo -n.
-	Sudo bool `json:"sudo,omitempty"`
-}
-
-// The analyses.
-const (
-	analyzeTLS  = "tls-audit"
-	analyzeXFF  = "xff"
-	analyzeInfo = "info"
-)
+// AnalyzeSpec is a capturejob.Analyze as this package checks it.
+type AnalyzeSpec capturejob.Analyze
 
 const (
 	defaultWeak = "tls1.1"
@@ -79,7 +54,7 @@ func (s *AnalyzeSpec) prepare(devices []*device.Device) error {
 	if s.MaxRows == 0 {
 		s.MaxRows = defaultMaxRows
 	}
-	if s.Weak == "" && s.Analysis == analyzeTLS {
+	if s.Weak == "" && s.Analysis == capturejob.TLSAudit {
 		s.Weak = defaultWeak
 	}
 	if err := s.check(); err != nil {
@@ -103,26 +78,26 @@ func (s *AnalyzeSpec) prepare(devices []*device.Device) error {
 
 func (s *AnalyzeSpec) check() error {
 	switch s.Analysis {
-	case analyzeTLS:
+	case capturejob.TLSAudit:
 		if _, ok := tlshello.ParseVersion(s.Weak); !ok {
 			return fmt.Errorf("%q is no version of TLS", clip(s.Weak))
 		}
-	case analyzeXFF:
+	case capturejob.XFF:
 		if _, err := netip.ParseAddr(s.IP); err != nil {
-			return fmt.Errorf("%s looks for a client's address: %w", analyzeXFF, err)
+			return fmt.Errorf("%s looks for a client's address: %w", capturejob.XFF, err)
 		}
 		if i := slices.IndexFunc(s.Headers, func(h string) bool { return !xff.ValidName(h) }); i >= 0 {
 			return fmt.Errorf("%q is no name of a header", clip(s.Headers[i]))
 		}
-	case analyzeInfo:
+	case capturejob.Info:
 	default:
-		return fmt.Errorf("there is no analysis %q; there are: %s", clip(s.Analysis), strings.Join([]string{analyzeTLS, analyzeXFF, analyzeInfo}, ", "))
+		return fmt.Errorf("there is no analysis %q; there are: %s", clip(s.Analysis), strings.Join(capturejob.Analyses(), ", "))
 	}
 	switch {
-	case s.Analysis != analyzeXFF && (s.IP != "" || len(s.Headers) > 0):
-		return fmt.Errorf("an address and headers are for %s alone", analyzeXFF)
-	case s.Analysis != analyzeTLS && s.Weak != "":
-		return fmt.Errorf("weak versions are for %s alone", analyzeTLS)
+	case s.Analysis != capturejob.XFF && (s.IP != "" || len(s.Headers) > 0):
+		return fmt.Errorf("an address and headers are for %s alone", capturejob.XFF)
+	case s.Analysis != capturejob.TLSAudit && s.Weak != "":
+		return fmt.Errorf("weak versions are for %s alone", capturejob.TLSAudit)
 	case s.MaxRows < 1 || s.MaxRows > mostRows:
 		return fmt.Errorf("%d rows of a device: 1 to %d are possible", s.MaxRows, mostRows)
 	}

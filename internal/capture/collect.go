@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/operation"
@@ -25,45 +26,7 @@ import (
 )
 
 // RingRow is what the ring of one interface gave.
-type RingRow struct {
-	Device    string `json:"device"`
-	Interface string `json:"interface"`
-	Filter    string `json:"filter"`
-	// File is the artifact: the files of the ring in order of time, as one pcapng.
-	File   string `json:"file"`
-	SHA256 string `json:"sha256"`
-	Bytes  int64  `json:"bytes"`
-	// Packets are those in the file.
-	Packets   uint64     `json:"packets"`
-	FirstTime *time.Time `json:"first_time"`
-	LastTime  *time.Time `json:"last_time"`
-	// What tcpdump counted over the whole run, of which the ring keeps the end; null
-	// where it does not say.
-	Captured           *int64 `json:"captured_packets"`
-	Received           *int64 `json:"received_packets"`
-	DroppedByKernel    *int64 `json:"dropped_by_kernel"`
-	DroppedByInterface *int64 `json:"dropped_by_interface"`
-
-	BeganAt   time.Time `json:"began_at"`
-	StoppedAt time.Time `json:"stopped_at"`
-	// RunningFrom and RunningTo are between them: when every packet was captured that
-	// was not dropped.
-	RunningFrom time.Time `json:"running_from"`
-	RunningTo   time.Time `json:"running_to"`
-	// StoppedBy says what stopped all rings, EndedBy what ended this one before (floor,
-	// limit, died); empty for nothing.
-	StoppedBy string `json:"stopped_by"`
-	EndedBy   string `json:"ended_by,omitempty"`
-	// Evidence is the digest of what was beside the capture, where that was asked for;
-	// ClockOffset how far the device's clock is ahead of fleetd's, which may be wrong by
-	// ClockWithin, and Interfaces what the interface did not take or send meanwhile.
-	Evidence    string    `json:"evidence,omitempty"`
-	ClockOffset *float64  `json:"clock_offset_seconds,omitempty"`
-	ClockWithin *float64  `json:"clock_offset_within_seconds,omitempty"`
-	Interfaces  *Counters `json:"interface_counters,omitempty"`
-	// Manifest is the SHA-256 of the device's manifest.
-	Manifest string `json:"manifest"`
-}
+type RingRow = capturejob.RingRow
 
 // Manifest says which files there were on one device and what became of them.
 type Manifest struct {

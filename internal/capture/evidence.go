@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/device"
 	"capfleet/internal/operation"
 )
@@ -21,14 +22,8 @@ type evidence struct {
 	Before map[string]Counters `json:"before"`
 }
 
-// Counters are what an interface counts: packets that it did not take or could not
-// send.
-type Counters struct {
-	ReceiveDropped uint64 `json:"rx_dropped"`
-	ReceiveErrors  uint64 `json:"rx_errors"`
-	SendDropped    uint64 `json:"tx_dropped"`
-	SendErrors     uint64 `json:"tx_errors"`
-}
+// Counters are what an interface counts.
+type Counters = capturejob.Counters
 
 // beside is what is asked of a device at the end of a capture, each with its heading.
 // What a device does not have is said to be missing.
@@ -118,15 +113,15 @@ func counters(ctx context.Context, conn device.Conn, link string) (c Counters, o
 
 // since is what was counted after an earlier look. A counter that went back began
 // anew.
-func (c Counters) since(before Counters) Counters {
+func since(c, before Counters) Counters {
 	diff := func(now, then uint64) uint64 {
 		if now < then {
 			return now
 		}
 		return now - then
 	}
-	return Counters{diff(c.ReceiveDropped, before.ReceiveDropped), diff(c.ReceiveErrors, before.ReceiveErrors),
-		diff(c.SendDropped, before.SendDropped), diff(c.SendErrors, before.SendErrors)}
+	return Counters{ReceiveDropped: diff(c.ReceiveDropped, before.ReceiveDropped), ReceiveErrors: diff(c.ReceiveErrors, before.ReceiveErrors),
+		SendDropped: diff(c.SendDropped, before.SendDropped), SendErrors: diff(c.SendErrors, before.SendErrors)}
 }
 
 // gatherEvidence keeps what is beside the captures: neighbours, routes, listeners and
@@ -163,7 +158,7 @@ func (r *ring) besides(ctx context.Context, env operation.Env) error {
 		row := r.state.Rows[i]
 		if e := r.state.Evidence; e != nil {
 			if before, known := e.Before[f.Interface]; ok && known {
-				diff := now.since(before)
+				diff := since(now, before)
 				row.Interfaces = &diff
 			}
 			if e.Known {

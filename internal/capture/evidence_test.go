@@ -40,7 +40,7 @@ func TestCountersSince(t *testing.T) {
 	before := Counters{ReceiveDropped: 10, ReceiveErrors: 5, SendDropped: math.MaxUint64, SendErrors: 1}
 	now := Counters{ReceiveDropped: 17, ReceiveErrors: 5, SendDropped: 3, SendErrors: 2}
 	// What is less than before began anew.
-	if got, want := now.since(before), (Counters{ReceiveDropped: 7, SendDropped: 3, SendErrors: 1}); got != want {
+	if got, want := since(now, before), (Counters{ReceiveDropped: 7, SendDropped: 3, SendErrors: 1}); got != want {
 		t.Errorf("%+v", got)
 	}
 }

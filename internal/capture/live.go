@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/operation"
@@ -19,29 +20,7 @@ import (
 )
 
 // Row is what a live capture was, once it has ended.
-type Row struct {
-	Device    string `json:"device"`
-	Interface string `json:"interface"`
-	// Filter is what tcpdump was given: the operator's, without our own sessions.
-	Filter string `json:"filter"`
-	// EndedBy says what ended it: packets, bytes, duration, reader, stop, device.
-	EndedBy string `json:"ended_by"`
-	// Packets and Bytes are what the reader was given, Bytes with all headers.
-	Packets int64 `json:"packets"`
-	Bytes   int64 `json:"bytes"`
-	// Captured, Received, DroppedByKernel and DroppedByInterface are tcpdump's own
-	// counts; null where it does not say.
-	Captured           *int64     `json:"captured_packets"`
-	Received           *int64     `json:"received_packets"`
-	DroppedByKernel    *int64     `json:"dropped_by_kernel"`
-	DroppedByInterface *int64     `json:"dropped_by_interface"`
-	FirstTime          *time.Time `json:"first_time"`
-	LastTime           *time.Time `json:"last_time"`
-	// Delayed is set where the device's tcpdump has no -U.
-	Delayed bool `json:"delayed"`
-	// Keys is set where the capture holds keys of TLS sessions.
-	Keys bool `json:"key_material"`
-}
+type Row = capturejob.LiveRow
 
 // What ended a capture.
 const (

@@ -13,50 +13,17 @@ import (
 	"time"
 	"unicode"
 
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/operation"
 )
 
-// RingSpec asks for rings of capture files that run on devices until something
-// happens, and are collected then. What happens on one device stops all.
-type RingSpec struct {
-	Points []RingPoint `json:"points"`
-	// Files and Megabytes are the ring of each point: so many files of so many
-	// million bytes.
-	Files     int `json:"files"`
-	Megabytes int `json:"megabytes"`
-	SnapLen   int `json:"snap_len"` // bytes of a packet; 0 is all of it
-	// Directory on the devices; the rings get a folder of their own there.
-	Directory string `json:"directory"`
-	// MinFreePercent of the file system is left free.
-	MinFreePercent float64 `json:"min_free_percent"`
-
-	// What stops the rings; the first that happens does. LimitSeconds always does, on
-	// the devices themselves even when fleetd is gone.
-	DurationSeconds float64 `json:"duration_seconds,omitempty"`
-	UntilLog        string  `json:"until_log,omitempty"` // regular expression (RE2)
-	Log             string  `json:"log,omitempty"`       // the file, with UntilLog
-	UntilSEL        string  `json:"until_sel,omitempty"` // regular expression over new records of the BMC's log
-	UntilJob        string  `json:"until_job,omitempty"` // a job: its first failure, or its end
-	LimitSeconds    float64 `json:"limit_seconds"`
-	// AfterSeconds are captured after a trigger.
-	AfterSeconds *float64 `json:"after_seconds"`
-
-	// AllOrNone starts nothing when one device cannot.
-	AllOrNone bool `json:"all_or_none,omitempty"`
-	// Sudo runs tcpdump as root through sudo -n.
-	Sudo bool `json:"sudo,omitempty"`
-	// Evidence also gathers neighbours, routes, listeners and counters of each device.
-	Evidence bool `json:"evidence,omitempty"`
-}
+// RingSpec is a capturejob.Ring as this package checks it.
+type RingSpec capturejob.Ring
 
 // RingPoint is an interface with its filter, on one device or on each.
-type RingPoint struct {
-	Device    string `json:"device,omitempty"`
-	Interface string `json:"interface"`
-	Filter    string `json:"filter"`
-}
+type RingPoint = capturejob.Point
 
 // Defaults and bounds of a RingSpec.
 const (

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
 	"capfleet/internal/operation"
@@ -18,7 +19,7 @@ import (
 )
 
 // Name of the operation.
-const Name = "capture"
+const Name = capturejob.Operation
 
 // Platforms that the operation knows. Others have no shell to run tcpdump from.
 const (
@@ -27,37 +28,15 @@ const (
 	platformEndace = "endace_osm"
 )
 
-// Spec is what a request says: one kind of capture.
+// Spec is capturejob.Spec as this package checks it.
 type Spec struct {
 	Live    *LiveSpec    `json:"live,omitempty"`
 	Ring    *RingSpec    `json:"ring,omitempty"`
 	Analyze *AnalyzeSpec `json:"analyze,omitempty"`
 }
 
-// LiveSpec asks for a capture on one device that one client reads as it comes.
-type LiveSpec struct {
-	// Interface as the device's tcpdump names it; on a BIG-IP with its own additions
-	// (0.0:nnnp).
-	Interface string `json:"interface"`
-	// Filter is a libpcap expression; empty is everything but our own SSH sessions.
-	Filter string `json:"filter,omitempty"`
-	// SnapLen is how many bytes of a packet are kept; 0 is all.
-	SnapLen int `json:"snap_len,omitempty"`
-	// Packets and Bytes end the capture; absent is no limit, and 0 is refused.
-	Packets *int64 `json:"packets,omitempty"`
-	Bytes   *int64 `json:"bytes,omitempty"`
-	// DurationSeconds ends it in any case; absent is an hour.
-	DurationSeconds *float64 `json:"duration_seconds,omitempty"`
-	// F5 are the details that a BIG-IP adds to each packet, such as "n,ssl:v". With ssl
-	// the capture holds keys, the device is changed for its time, and that is a change.
-	F5 string `json:"f5,omitempty"`
-	// NoPromiscuous leaves the interface out of promiscuous mode.
-	NoPromiscuous bool `json:"no_promiscuous,omitempty"`
-	// Sudo runs tcpdump as root through sudo -n.
-	Sudo bool `json:"sudo,omitempty"`
-	// Stream is the name by which reader and capture find each other. Prepare gives it.
-	Stream string `json:"stream,omitempty"`
-}
+// LiveSpec is a capturejob.Live; Prepare gives it its stream.
+type LiveSpec capturejob.Live
 
 // Bounds of a spec.
 const (
@@ -72,14 +51,7 @@ func (s *LiveSpec) duration() time.Duration {
 }
 
 // secrets reports whether the capture will hold keys of TLS sessions.
-func (s *LiveSpec) secrets() bool {
-	for part := range strings.SplitSeq(s.F5, ",") {
-		if name, _, _ := strings.Cut(part, ":"); name == "ssl" {
-			return true
-		}
-	}
-	return false
-}
+func (s *LiveSpec) secrets() bool { return (*capturejob.Live)(s).HoldsKeys() }
 
 func invalid(format string, args ...any) error {
 	return &fault.Error{Kind: fault.Invalid, Act: Name, Stage: "spec", Err: fmt.Errorf(format, args...)}

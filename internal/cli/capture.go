@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"capfleet/internal/api"
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/cli/output"
 	"capfleet/internal/fault"
 	"capfleet/internal/pcap/records"
@@ -30,55 +31,8 @@ type streamFleet interface {
 	Stream(ctx context.Context, id string) (io.ReadCloser, error)
 }
 
-// captureSpec is the spec of the operation "capture".
-type captureSpec struct {
-	Live    *liveSpec    `json:"live,omitempty"`
-	Ring    *ringSpec    `json:"ring,omitempty"`
-	Analyze *analyzeSpec `json:"analyze,omitempty"`
-}
-
-type liveSpec struct {
-	Interface       string   `json:"interface"`
-	Filter          string   `json:"filter,omitempty"`
-	SnapLen         int      `json:"snap_len,omitempty"`
-	Packets         *int64   `json:"packets,omitempty"`
-	Bytes           *int64   `json:"bytes,omitempty"`
-	DurationSeconds *float64 `json:"duration_seconds,omitempty"`
-	F5              string   `json:"f5,omitempty"`
-	NoPromiscuous   bool     `json:"no_promiscuous,omitempty"`
-	Sudo            bool     `json:"sudo,omitempty"`
-}
-
-// holdsKeys reports whether the capture will hold keys of TLS sessions.
-func (s *liveSpec) holdsKeys() bool {
-	for part := range strings.SplitSeq(s.F5, ",") {
-		if name, _, _ := strings.Cut(part, ":"); name == "ssl" {
-			return true
-		}
-	}
-	return false
-}
-
-// liveRow is a row of the operation "capture".
-type liveRow struct {
-	Device             string     `json:"device"`
-	Interface          string     `json:"interface"`
-	Filter             string     `json:"filter"`
-	EndedBy            string     `json:"ended_by"`
-	Packets            int64      `json:"packets"`
-	Bytes              int64      `json:"bytes"`
-	Captured           *int64     `json:"captured_packets"`
-	Received           *int64     `json:"received_packets"`
-	DroppedByKernel    *int64     `json:"dropped_by_kernel"`
-	DroppedByInterface *int64     `json:"dropped_by_interface"`
-	FirstTime          *time.Time `json:"first_time"`
-	LastTime           *time.Time `json:"last_time"`
-	Delayed            bool       `json:"delayed"`
-	Keys               bool       `json:"key_material"`
-}
-
-// summary is a capture in a line or two for people.
-func (r *liveRow) summary() string {
+// liveSummary is a capture in a line or two for people.
+func liveSummary(r *capturejob.LiveRow) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s: %s, %d bytes", r.Device, r.Interface, count(int(r.Packets), "packet"), r.Bytes)
 	if r.FirstTime != nil && r.LastTime != nil {

@@ -7,30 +7,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/cli/output"
 	"capfleet/internal/fault"
 	"capfleet/internal/pcap/tlshello"
 	"capfleet/internal/pcap/xff"
-)
-
-// analyzeSpec is the part of the operation "capture" for analyses without files.
-type analyzeSpec struct {
-	Analysis        string      `json:"analysis"`
-	Points          []ringPoint `json:"points"`
-	SnapLen         int         `json:"snap_len"`
-	IP              string      `json:"ip,omitempty"`
-	Headers         []string    `json:"headers,omitempty"`
-	Weak            string      `json:"weak,omitempty"`
-	MaxRows         int         `json:"max_rows,omitempty"`
-	DurationSeconds float64     `json:"duration_seconds,omitempty"`
-	LimitSeconds    float64     `json:"limit_seconds"`
-	Sudo            bool        `json:"sudo,omitempty"`
-}
-
-const (
-	analyzeTLS  = "tls-audit"
-	analyzeXFF  = "xff"
-	analyzeInfo = "info"
 )
 
 // analysisOptions are the flags of capture start for an analysis.
@@ -49,13 +30,13 @@ func (o *analysisOptions) register(cmd *cobra.Command) {
 	fl.StringArrayVar(&o.headers, "header", nil, "with --analyze xff: another `name` of a header; may be repeated")
 	fl.StringVar(&o.weak, "weak", "tls1.1", "with --analyze tls-audit: the newest `version` that is weak")
 	fl.IntVar(&o.maxRows, "max-rows", 20_000, "with --analyze: rows that are kept of each device; the others are counted")
-	_ = cmd.RegisterFlagCompletionFunc("analyze", cobra.FixedCompletions([]string{analyzeTLS, analyzeXFF, analyzeInfo}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("analyze", cobra.FixedCompletions(capturejob.Analyses(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("weak", cobra.FixedCompletions(weakVersions(), cobra.ShellCompDirectiveNoFileComp))
 }
 
 // spec gives the analysis that was asked for, nil for none. Flags of the other kind
 // are refused: they would do nothing.
-func (o *analysisOptions) spec(cmd *cobra.Command, ring *ringSpec) (*analyzeSpec, error) {
+func (o *analysisOptions) spec(cmd *cobra.Command, ring *capturejob.Ring) (*capturejob.Analyze, error) {
 	refuse := func(why string, names ...string) error {
 		for _, name := range names {
 			if cmd.Flags().Changed(name) {
@@ -67,7 +48,7 @@ func (o *analysisOptions) spec(cmd *cobra.Command, ring *ringSpec) (*analyzeSpec
 	if !cmd.Flags().Changed("analyze") {
 		return nil, refuse("is for --analyze", "ip", "header", "weak", "max-rows")
 	}
-	if !slices.Contains([]string{analyzeTLS, analyzeXFF, analyzeInfo}, o.kind) {
+	if !slices.Contains(capturejob.Analyses(), o.kind) {
 		return nil, &fault.Error{Kind: fault.Invalid, Act: "--analyze " + o.kind + " is not known", Next: "write tls-audit, xff or info"}
 	}
 	if err := refuse("is for rings, and --analyze keeps no packets", "ring", "dir", "min-free", "log", "until-log", "until-sel", "until-job", "after", "all-or-none"); err != nil {
@@ -76,16 +57,16 @@ func (o *analysisOptions) spec(cmd *cobra.Command, ring *ringSpec) (*analyzeSpec
 	if o.maxRows < 1 {
 		return nil, fault.New(fault.Invalid, "--max-rows %d: at least 1", o.maxRows)
 	}
-	s := &analyzeSpec{Analysis: o.kind, Points: ring.Points, SnapLen: ring.SnapLen, MaxRows: o.maxRows,
+	s := &capturejob.Analyze{Analysis: o.kind, Points: ring.Points, SnapLen: ring.SnapLen, MaxRows: o.maxRows,
 		DurationSeconds: ring.DurationSeconds, LimitSeconds: ring.LimitSeconds, Sudo: ring.Sudo}
 	switch o.kind {
-	case analyzeTLS:
+	case capturejob.TLSAudit:
 		if _, ok := tlshello.ParseVersion(o.weak); !ok {
 			return nil, &fault.Error{Kind: fault.Invalid, Act: "--weak " + o.weak + " is no version", Next: "one of " + strings.Join(weakVersions(), ", ")}
 		}
 		s.Weak = o.weak
 		return s, refuse("is for --analyze xff", "ip", "header")
-	case analyzeXFF:
+	case capturejob.XFF:
 		if _, err := netip.ParseAddr(o.ip); err != nil {
 			return nil, &fault.Error{Kind: fault.Invalid, Act: "read --ip", Err: err, Next: "write an address such as 203.0.113.77 or 2001:db8::7"}
 		}
@@ -104,9 +85,9 @@ func (o *analysisOptions) spec(cmd *cobra.Command, ring *ringSpec) (*analyzeSpec
 func analyzeView(kind string) output.View {
 	view := captureView()
 	switch kind {
-	case analyzeTLS:
+	case capturejob.TLSAudit:
 		view = tlsView()
-	case analyzeXFF:
+	case capturejob.XFF:
 		view = xffView()
 	}
 	// There is no file.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"capfleet/internal/api"
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/fault"
 )
 
@@ -77,8 +78,8 @@ capture is as secret as the keys are.
 
 // spec makes the request. A limit that was given is sent, also when it is 0, which
 // fleetd refuses: it would be none.
-func (o *captureLiveOptions) spec(given func(string) bool) (*liveSpec, error) {
-	s := &liveSpec{Interface: o.iface, Filter: o.filter, SnapLen: o.snapLen, F5: o.f5, NoPromiscuous: o.noPromiscuous, Sudo: o.sudo}
+func (o *captureLiveOptions) spec(given func(string) bool) (*capturejob.Live, error) {
+	s := &capturejob.Live{Interface: o.iface, Filter: o.filter, SnapLen: o.snapLen, F5: o.f5, NoPromiscuous: o.noPromiscuous, Sudo: o.sudo}
 	if given("packets") {
 		s.Packets = &o.packets
 	}
@@ -90,11 +91,11 @@ func (o *captureLiveOptions) spec(given func(string) bool) (*liveSpec, error) {
 	return s, nil
 }
 
-func (a *app) captureLive(ctx context.Context, f fleet, opts *captureLiveOptions, spec *liveSpec, device string) (err error) {
+func (a *app) captureLive(ctx context.Context, f fleet, opts *captureLiveOptions, spec *capturejob.Live, device string) (err error) {
 	if opts.write == "" && a.streams.OutTerminal {
 		return &fault.Error{Kind: fault.Invalid, Act: "a capture is not for a terminal", Next: "pipe it, as in | wireshark -k -i -, or write it to a file with -w"}
 	}
-	if spec.holdsKeys() {
+	if spec.HoldsKeys() {
 		question := fmt.Sprintf("%s is changed while it captures (tcpdump.sslprovider), and the capture will hold the keys of TLS sessions. Go on?", device)
 		if err := a.confirm(ctx, opts.yes, question); err != nil {
 			return err
@@ -104,7 +105,7 @@ func (a *app) captureLive(ctx context.Context, f fleet, opts *captureLiveOptions
 	// Without this the process ends before it can say what it has captured.
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
-	job, err := a.start(ctx, f, "capture", captureSpec{Live: spec}, api.Selection{Names: []string{device}})
+	job, err := a.start(ctx, f, capturejob.Operation, capturejob.Spec{Live: spec}, api.Selection{Names: []string{device}})
 	if err != nil {
 		return err
 	}
@@ -137,11 +138,11 @@ func (a *app) captureLive(ctx context.Context, f fleet, opts *captureLiveOptions
 func (a *app) reportLive(res api.Results, name string, err error) error {
 	a.reportFailures(res)
 	for _, raw := range res.Rows {
-		var row liveRow
+		var row capturejob.LiveRow
 		if jerr := json.Unmarshal(raw, &row); jerr != nil {
 			return fault.Wrap(fault.Internal, "read the result", jerr)
 		}
-		a.remark("%s", row.summary())
+		a.remark("%s", liveSummary(&row))
 	}
 	var at *sinkError
 	switch {

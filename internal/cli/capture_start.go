@@ -11,35 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"capfleet/internal/api"
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/cli/output"
 	"capfleet/internal/fault"
 )
-
-// ringSpec is the part of the operation "capture" for rings on devices.
-type ringSpec struct {
-	Points          []ringPoint `json:"points"`
-	Files           int         `json:"files"`
-	Megabytes       int         `json:"megabytes"`
-	SnapLen         int         `json:"snap_len"`
-	Directory       string      `json:"directory"`
-	MinFreePercent  float64     `json:"min_free_percent"`
-	DurationSeconds float64     `json:"duration_seconds,omitempty"`
-	UntilLog        string      `json:"until_log,omitempty"`
-	Log             string      `json:"log,omitempty"`
-	UntilSEL        string      `json:"until_sel,omitempty"`
-	UntilJob        string      `json:"until_job,omitempty"`
-	LimitSeconds    float64     `json:"limit_seconds"`
-	AfterSeconds    float64     `json:"after_seconds"`
-	AllOrNone       bool        `json:"all_or_none,omitempty"`
-	Sudo            bool        `json:"sudo,omitempty"`
-	Evidence        bool        `json:"evidence,omitempty"`
-}
-
-// ringPoint is an interface, perhaps with DEVICE: before it, and its filter.
-type ringPoint struct {
-	Interface string `json:"interface"`
-	Filter    string `json:"filter"`
-}
 
 type captureStartOptions struct {
 	on                      []string
@@ -126,31 +101,31 @@ end (--until-job), and fleetctl capture stop. --after is captured behind it.
 		if err != nil {
 			return err
 		}
-		return a.submit(ctx, f, &job, "capture", spec, s)
+		return a.submit(ctx, f, &job, capturejob.Operation, spec, s)
 	})
 	return cmd
 }
 
 // request is the job's spec: rings, or an analysis.
-func (o *captureStartOptions) request(cmd *cobra.Command) (captureSpec, error) {
+func (o *captureStartOptions) request(cmd *cobra.Command) (capturejob.Spec, error) {
 	ring, err := o.spec()
 	if err != nil {
-		return captureSpec{}, err
+		return capturejob.Spec{}, err
 	}
 	analyze, err := o.analysis.spec(cmd, ring)
 	if err != nil || analyze != nil {
-		return captureSpec{Analyze: analyze}, err
+		return capturejob.Spec{Analyze: analyze}, err
 	}
-	return captureSpec{Ring: ring}, nil
+	return capturejob.Spec{Ring: ring}, nil
 }
 
-func (o *captureStartOptions) spec() (*ringSpec, error) {
-	s := &ringSpec{SnapLen: o.snapLen, Directory: o.dir, DurationSeconds: o.duration.Seconds(), UntilLog: o.untilLog, Log: o.log, UntilSEL: o.untilSEL,
-		UntilJob: o.untilJob, LimitSeconds: o.limit.Seconds(), AfterSeconds: o.after.Seconds(), AllOrNone: o.allOrNone, Sudo: o.sudo}
+func (o *captureStartOptions) spec() (*capturejob.Ring, error) {
+	s := &capturejob.Ring{SnapLen: o.snapLen, Directory: o.dir, DurationSeconds: o.duration.Seconds(), UntilLog: o.untilLog, Log: o.log, UntilSEL: o.untilSEL,
+		UntilJob: o.untilJob, LimitSeconds: o.limit.Seconds(), AfterSeconds: new(o.after.Seconds()), AllOrNone: o.allOrNone, Sudo: o.sudo}
 	for _, on := range o.on {
 		// An interface's name holds no =; a filter may.
 		name, filter, _ := strings.Cut(on, "=")
-		s.Points = append(s.Points, ringPoint{Interface: name, Filter: filter})
+		s.Points = append(s.Points, capturejob.Point{Interface: name, Filter: filter})
 	}
 	var err error
 	if s.Files, s.Megabytes, err = parseRing(o.ring); err != nil {
@@ -185,7 +160,7 @@ func parseRing(text string) (files, megabytes int, err error) {
 
 // captureRowsView is the table of a capture's rows, which depend on its kind.
 func captureRowsView(spec json.RawMessage) output.View {
-	var s captureSpec
+	var s capturejob.Spec
 	switch err := json.Unmarshal(spec, &s); {
 	case err == nil && s.Ring != nil:
 		return ringView()
@@ -250,8 +225,8 @@ func stoppable(ctx context.Context, f fleet, id string) error {
 	if err != nil {
 		return err
 	}
-	var s captureSpec
-	if job.Operation == "capture" && json.Unmarshal(job.Spec, &s) == nil && s.Analyze != nil {
+	var s capturejob.Spec
+	if job.Operation == capturejob.Operation && json.Unmarshal(job.Spec, &s) == nil && s.Analyze != nil {
 		return nil
 	}
 	return ringJob(ctx, f, id)
@@ -270,11 +245,11 @@ func ringJob(ctx context.Context, f fleet, id string) error {
 }
 
 func isRing(job api.Job) bool {
-	var s captureSpec
-	return job.Operation == "capture" && json.Unmarshal(job.Spec, &s) == nil && s.Ring != nil
+	var s capturejob.Spec
+	return job.Operation == capturejob.Operation && json.Unmarshal(job.Spec, &s) == nil && s.Ring != nil
 }
 
 func isLive(job api.Job) bool {
-	var s captureSpec
-	return job.Operation == "capture" && json.Unmarshal(job.Spec, &s) == nil && s.Live != nil
+	var s capturejob.Spec
+	return job.Operation == capturejob.Operation && json.Unmarshal(job.Spec, &s) == nil && s.Live != nil
 }

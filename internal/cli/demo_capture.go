@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"capfleet/internal/api"
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/demo"
 	"capfleet/internal/fault"
 )
@@ -36,7 +37,7 @@ func (a *app) tourCapture(ctx context.Context, env *demo.Env, f fleet, dir strin
 	}
 	defer func() { err = errors.Join(err, file.Close(), os.RemoveAll(name)) }()
 	n, seconds := int64(demoPackets), 60.0
-	job, err := a.start(ctx, f, "capture", captureSpec{Live: &liveSpec{Interface: "eth0", Filter: "tcp port 443", Packets: &n, DurationSeconds: &seconds}},
+	job, err := a.start(ctx, f, capturejob.Operation, capturejob.Spec{Live: &capturejob.Live{Interface: "eth0", Filter: "tcp port 443", Packets: &n, DurationSeconds: &seconds}},
 		api.Selection{Names: []string{device}})
 	if err != nil {
 		return err

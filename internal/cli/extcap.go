@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"capfleet/internal/api"
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/capture/filter"
 	"capfleet/internal/cli/output"
 	"capfleet/internal/fault"
@@ -362,7 +363,7 @@ func (a *app) extcapCapture(ctx context.Context, server, device string, r extcap
 	defer func() { _ = fifo.Close() }()
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
-	job, err := a.start(ctx, f, "capture", captureSpec{Live: spec}, api.Selection{Names: []string{device}})
+	job, err := a.start(ctx, f, capturejob.Operation, capturejob.Spec{Live: spec}, api.Selection{Names: []string{device}})
 	if err != nil {
 		return err
 	}

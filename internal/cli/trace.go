@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"capfleet/internal/api"
+	"capfleet/internal/capture/capturejob"
 	"capfleet/internal/fault"
 	"capfleet/internal/pcap/path"
 )
@@ -140,7 +141,7 @@ func (a *app) trace(ctx context.Context, f fleet, opts *traceOptions) error {
 	if err != nil {
 		return err
 	}
-	job, err := a.start(ctx, f, "capture", captureSpec{Ring: spec}, api.Selection{Names: devices})
+	job, err := a.start(ctx, f, capturejob.Operation, capturejob.Spec{Ring: spec}, api.Selection{Names: devices})
 	if err != nil {
 		return err
 	}
@@ -212,9 +213,9 @@ func (o *traceOptions) read() ([]hop, error) {
 }
 
 // request makes captures of hops: each with its filter, for the same time.
-func (o *traceOptions) request(hops []hop) (*ringSpec, []string, error) {
-	s := &ringSpec{SnapLen: o.snapLen, Directory: "/var/tmp", MinFreePercent: 5, DurationSeconds: o.duration.Seconds(),
-		LimitSeconds: (o.duration + time.Minute).Seconds(), AllOrNone: true, Sudo: o.sudo, Evidence: true}
+func (o *traceOptions) request(hops []hop) (*capturejob.Ring, []string, error) {
+	s := &capturejob.Ring{SnapLen: o.snapLen, Directory: "/var/tmp", MinFreePercent: 5, DurationSeconds: o.duration.Seconds(),
+		LimitSeconds: (o.duration + time.Minute).Seconds(), AllOrNone: true, Sudo: o.sudo, Evidence: true, AfterSeconds: new(0.0)}
 	var err error
 	if s.Files, s.Megabytes, err = parseRing(o.ring); err != nil {
 		return nil, nil, err
@@ -223,7 +224,7 @@ func (o *traceOptions) request(hops []hop) (*ringSpec, []string, error) {
 	filter := o.filter
 	for _, h := range hops {
 		filter = translated(filter, h.maps)
-		s.Points = append(s.Points, ringPoint{Interface: h.device + ":" + h.iface, Filter: filter})
+		s.Points = append(s.Points, capturejob.Point{Interface: h.device + ":" + h.iface, Filter: filter})
 		if !slices.Contains(devices, h.device) {
 			devices = append(devices, h.device)
 		}
