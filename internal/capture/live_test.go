@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"capfleet/internal/api"
 	"capfleet/internal/api/client"
 	"capfleet/internal/capture/capturetest"
 	"capfleet/internal/childtest"
@@ -487,6 +488,30 @@ func TestNothingStaysBehind(t *testing.T) {
 	}
 }
 
+// A Wireshark that is closed ends the capture also when there is nothing to write to
+// it, which is when a pipe does not tell.
+func TestReaderOfThePipeGoes(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	r := f.fleetctl(t, "capture", "live", "bed", "-i", "eth0", "-f", "udp port 9")
+	r.Stdout = nil
+	out, err := r.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 24)); err != nil {
+		t.Fatal(err)
+	}
+	_ = out.Close()
+	if code := r.wait(t); code != 0 || !strings.Contains(r.err.String(), "ended by reader") {
+		t.Errorf("exit code %d\n%s", code, r.err.String())
+	}
+	f.WaitGone(t, "tcpdump")
+}
+
 // fleetd is killed with a capture under way and started again: the capture is
 // reported as cut, and not begun a second time.
 func TestRestartedFleetdReaps(t *testing.T) {
@@ -511,10 +536,16 @@ func TestRestartedFleetdReaps(t *testing.T) {
 	}
 }
 
-// Readers are killed at random moments, CAPFLEET_READER_KILLS of them (50).
+// readersAtOnce captures are read at the same time; fleetd lets four jobs read one
+// device at once, and so the bed has many names.
+const readersAtOnce = 50
+
+// Readers are killed at random moments, CAPFLEET_READER_KILLS of them (50), fifty at
+// a time. Most are ours, whose end is the same for fleetd; each tenth is a fleetctl that
+// is killed, and each tenth one whose pipe nobody reads any more.
 func TestReadersKilledAtRandomMoments(t *testing.T) {
 	t.Parallel()
-	kills := 50
+	kills := readersAtOnce
 	if text, ok := os.LookupEnv("CAPFLEET_READER_KILLS"); ok {
 		var err error
 		if kills, err = strconv.Atoi(text); err != nil {
@@ -522,6 +553,7 @@ func TestReadersKilledAtRandomMoments(t *testing.T) {
 		}
 	}
 	f := newFleet(t)
+	names := f.rename(t, (readersAtOnce+3)/4)
 	ctx, cancel := context.WithCancel(t.Context())
 	var traffic sync.WaitGroup
 	traffic.Go(func() { _ = f.Send(ctx, 7, 1<<30, 100, 5*time.Millisecond) })
@@ -533,40 +565,132 @@ func TestReadersKilledAtRandomMoments(t *testing.T) {
 	}
 	defer c.Close()
 	var at [2]int // killed before and after the first bytes
-	for left := kills; left > 0; {
-		n := min(left, 5) // a device has ten sessions
-		left -= n
+	for begun := 0; begun < kills; begun += readersAtOnce {
 		var wg sync.WaitGroup
 		var mu sync.Mutex
-		for range n {
-			filter := []string{"udp port 7", "udp port 9"}[rand.IntN(2)]
-			moment := time.Duration(rand.Int64N(int64(time.Second)))
+		for i := range min(kills-begun, readersAtOnce) {
+			device, filter := names[i%len(names)], []string{"udp port 7", "udp port 9"}[rand.IntN(2)]
+			// Half of them at some time after their start, the others after the first bytes.
+			k := kill{moment: time.Duration(rand.Int64N(int64(time.Second))), later: rand.IntN(2) == 0}
 			wg.Go(func() {
-				job, r, err := startLive(t.Context(), c, "bed", filter)
+				var seen int
+				var err error
+				switch i % 10 {
+				case 3, 7:
+					seen, err = k.process(f.fleetctl(t, "capture", "live", device, "-i", "eth0", "-f", filter), i%10 == 3)
+				default:
+					seen, err = k.reader(t.Context(), c, device, filter)
+				}
 				if err != nil {
 					t.Error(err)
-					return
 				}
-				defer func() { _ = r.Close() }()
-				got := make(chan int, 1)
-				go func() {
-					n, _ := io.Copy(io.Discard, r)
-					got <- int(min(n, 1))
-				}()
-				<-time.After(moment)
-				_ = r.Close()
-				seen := <-got
 				mu.Lock()
 				at[seen]++
 				mu.Unlock()
-				for range c.Events(t.Context(), job, 0) { // to its end
-				}
 			})
 		}
 		wg.Wait()
+		jobs, err := unfinished(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, job := range jobs {
+			for range c.Events(t.Context(), job, 0) { // to its end
+			}
+		}
+		f.WaitGone(t, "tcpdump")
+		t.Logf("%d readers went before the first byte and %d later", at[0], at[1])
 	}
-	f.WaitGone(t, "tcpdump")
-	t.Logf("%d readers went before the first byte and %d later", at[0], at[1])
+}
+
+// rename writes an inventory in which the bed has n names, and gives them.
+func (f *fleet) rename(t *testing.T, n int) []string {
+	t.Helper()
+	_ = f.daemon.Process.Kill()
+	_ = f.daemon.Wait()
+	names := make([]string, n)
+	var more strings.Builder
+	for i := range n {
+		names[i] = fmt.Sprintf("bed-%d", i)
+		// Not all of them in one site: that has a limit, too.
+		fmt.Fprintf(&more, "  - {name: %s, site: s%d, platform: linux, address: %q, credentials: default}\n", names[i], i%2, f.Server.Addr)
+	}
+	f.inventory(t, "sites:\n  s0: {}\n  s1: {}", more.String())
+	f.start(t)
+	return names
+}
+
+// unfinished gives the jobs that have not ended.
+func unfinished(ctx context.Context, c *client.Client) ([]string, error) {
+	var ids []string
+	jobs, err := c.Jobs(ctx, api.JobQuery{Active: true, Limit: 2 * readersAtOnce})
+	for _, job := range jobs.Rows {
+		ids = append(ids, job.ID)
+	}
+	return ids, err
+}
+
+// kill is the end of a reader: at a moment after its start, or after its first bytes.
+type kill struct {
+	moment time.Duration
+	later  bool
+}
+
+// wait waits for the moment; first is closed with the first bytes, or when none come.
+func (k kill) wait(first <-chan struct{}) {
+	if k.later {
+		<-first
+	}
+	<-time.After(k.moment)
+}
+
+// reader is a reader of fleetd's that goes; 1 when bytes had come.
+func (k kill) reader(ctx context.Context, c *client.Client, device, filter string) (int, error) {
+	_, r, err := startLive(ctx, c, device, filter)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = r.Close() }()
+	first, got := make(chan struct{}), make(chan int, 1)
+	go func() { got <- drain(r, first) }()
+	k.wait(first)
+	_ = r.Close()
+	return <-got, nil
+}
+
+// process is a fleetctl that is killed, or whose output nobody reads any more.
+func (k kill) process(r *reader, sigkill bool) (int, error) {
+	r.Stdout = nil
+	out, err := r.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := r.Start(); err != nil {
+		return 0, err
+	}
+	first, got := make(chan struct{}), make(chan int, 1)
+	go func() { got <- drain(out, first) }()
+	k.wait(first)
+	if sigkill {
+		_ = r.Process.Kill()
+	}
+	_ = out.Close()
+	seen := <-got
+	err = r.Wait()
+	var exit *exec.ExitError
+	if sigkill || err == nil || seen == 0 && errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return seen, nil // nothing was captured, which is a failed job
+	}
+	return seen, fmt.Errorf("fleetctl without a reader: %w: %s", err, r.err.String())
+}
+
+// drain reads to the end and closes first with the first bytes, at the latest at the
+// end; 1 when bytes came.
+func drain(r io.Reader, first chan<- struct{}) int {
+	n, _ := r.Read(make([]byte, 1))
+	close(first)
+	_, _ = io.Copy(io.Discard, r)
+	return min(n, 1)
 }
 
 // A full disk ends the capture, and what is there is whole.

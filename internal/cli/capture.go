@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -124,6 +125,12 @@ func (a *app) readLive(ctx context.Context, f fleet, job api.Job, w io.Writer, n
 	reading, stop := context.WithCancel(own)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
+	var left atomic.Bool // the reader of w, which a capture without packets would not notice
+	unwatch := watchReader(fileOf(w), func() {
+		left.Store(true)
+		stop()
+	})
+	defer unwatch()
 	over := make(chan error, 1)
 	go func() { over <- a.followLive(own, f, job, notice) }()
 
@@ -132,6 +139,14 @@ func (a *app) readLive(ctx context.Context, f fleet, job api.Job, w io.Writer, n
 	if err == nil {
 		_, copied = io.CopyBuffer(records.New(newSink(w), records.Limits{}), struct{ io.Reader }{r}, make([]byte, 256<<10))
 		_ = r.Close()
+	} else if reading.Err() != nil {
+		// The reader went before there was a stream whose end would tell fleetd, which
+		// ends a capture that nobody comes to read, but later.
+		_, _ = f.Cancel(own, job.ID)
+	}
+	unwatch()
+	if left.Load() {
+		err, copied = nil, &sinkError{syscall.EPIPE}
 	}
 	stop()
 	timer := time.AfterFunc(settlePatience, cancel)
@@ -179,6 +194,17 @@ func (a *app) followLive(ctx context.Context, f fleet, job api.Job, notice func(
 			return err
 		}
 	}
+}
+
+// fileOf gives the file behind a writer of captures, nil where there is none.
+func fileOf(w io.Writer) *os.File {
+	switch w := w.(type) {
+	case *os.File:
+		return w
+	case *liveFile:
+		return w.file
+	}
+	return nil
 }
 
 // liveFile is a file that a capture is written to. What it held before goes with
