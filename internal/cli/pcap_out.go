@@ -143,7 +143,7 @@ func (a *app) writerLike(r *pcap.Reader, w io.Writer) (packetWriter, error) {
 		if i.TicksPerSecond > 1e6 {
 			unit = pcap.Nanoseconds
 		}
-		return pcap.NewWriter(w, i.Link, i.SnapLen, unit)
+		return pcap.NewWriterOf(w, i, unit)
 	}
 	out, err := a.ngWriter(w)
 	return &ngCopy{NGWriter: out, from: r, ids: map[int]int{}}, err

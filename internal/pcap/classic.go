@@ -77,12 +77,10 @@ func (d *classicDecoder) begin(r *Reader) error {
 	if major != 2 && (major != 543 || minor != 0) {
 		return r.fail(ErrUnsupported, r.win.pos, fmt.Sprintf("pcap version %d.%d", major, minor), nil)
 	}
-	// The upper bits of the link type say whether frames carry their FCS, and of
-	// how many 16-bit units.
 	linkField := order.Uint32(b[20:])
 	fcs := -1
-	if linkField&0x04000000 != 0 {
-		fcs = int(linkField>>28) * 2
+	if linkField&hasFCS != 0 {
+		fcs = int(linkField>>fcsShift) * 2
 	}
 	d.link = LinkType(linkField & 0x03ffffff).canonical()
 	d.lengths = lengthOrder(major, minor)

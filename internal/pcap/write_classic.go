@@ -15,6 +15,11 @@ const (
 	magicMicro        = 0xa1b2c3d4
 	// defaultSnapLen is what tcpdump and Wireshark write where there is no limit.
 	defaultSnapLen = 256 << 10
+	// The upper bits of the link type say that frames end with their frame check
+	// sequence, and of how many 16-bit units it is.
+	hasFCS      = 0x04000000
+	fcsShift    = 28
+	maxFCSUnits = 15
 )
 
 // Resolution is the unit of the timestamps of a pcap file.
@@ -39,6 +44,12 @@ type Writer struct {
 // NewWriter begins a pcap file of one link type on w. The snap length is what the
 // header says; 0 stands for no limit. Time that a resolution cannot hold is cut off.
 func NewWriter(w io.Writer, link LinkType, snap uint32, unit Resolution) (*Writer, error) {
+	return NewWriterOf(w, Interface{Link: link, SnapLen: snap, FCSLength: -1}, unit)
+}
+
+// NewWriterOf is NewWriter for packets of an interface, with what a pcap file can say of
+// it: link type, snap length, and the length of the frame check sequence.
+func NewWriterOf(w io.Writer, i Interface, unit Resolution) (*Writer, error) {
 	magic := uint32(magicMicro)
 	switch unit {
 	case Nanoseconds:
@@ -47,8 +58,12 @@ func NewWriter(w io.Writer, link LinkType, snap uint32, unit Resolution) (*Write
 	default:
 		return nil, fmt.Errorf("a pcap file has no timestamps of %d ns", unit)
 	}
+	snap, link := i.SnapLen, uint32(i.Link)
 	if snap == 0 {
 		snap = defaultSnapLen
+	}
+	if i.FCSLength >= 0 && i.FCSLength/2 <= maxFCSUnits {
+		link |= hasFCS | uint32(i.FCSLength/2)<<fcsShift //nolint:gosec // bounded here
 	}
 	var h [classicHeaderSize]byte
 	o := binary.LittleEndian
@@ -56,8 +71,8 @@ func NewWriter(w io.Writer, link LinkType, snap uint32, unit Resolution) (*Write
 	o.PutUint16(h[4:], 2)
 	o.PutUint16(h[6:], 4)
 	o.PutUint32(h[16:], snap)
-	o.PutUint32(h[20:], uint32(link))
-	out := &Writer{out: bufio.NewWriterSize(w, 64<<10), link: link, unit: unit, snap: snap}
+	o.PutUint32(h[20:], link)
+	out := &Writer{out: bufio.NewWriterSize(w, 64<<10), link: i.Link, unit: unit, snap: snap}
 	_, out.err = out.out.Write(h[:])
 	return out, out.err
 }

@@ -1,11 +1,15 @@
 package rewrite
 
 import (
+	"bytes"
 	"encoding/binary"
+	"hash/crc32"
 
 	"capfleet/internal/pcap"
 	"capfleet/internal/pcap/layers"
 )
+
+const ethernetHeader = 14
 
 // Result counts what was done.
 type Result struct {
@@ -66,7 +70,21 @@ func (w *Rewriter) Packet(p *pcap.Packet) {
 	if changed {
 		w.result.Changed++
 	}
+	w.frameCheck(p)
 	p.Data, p.Length = w.buf, length
+}
+
+// frameCheck makes the frame check sequence anew that p ended with before it was changed,
+// if there was one and it was right.
+func (w *Rewriter) frameCheck(p *pcap.Packet) {
+	const size = 4
+	n := len(p.Data) - size
+	if p.Link != pcap.LinkEthernet || n < ethernetHeader || uint64(len(p.Data)) < uint64(p.Length) || bytes.Equal(w.buf, p.Data) ||
+		crc32.ChecksumIEEE(p.Data[:n]) != binary.LittleEndian.Uint32(p.Data[n:]) {
+		return
+	}
+	n = len(w.buf) - size
+	binary.LittleEndian.PutUint32(w.buf[n:], crc32.ChecksumIEEE(w.buf[:n]))
 }
 
 // ethernet changes MAC addresses and tags, and the length on the wire with them.

@@ -4,7 +4,8 @@
 // The rules are authoritative about what changes; everything else of a packet stays
 // byte for byte. A checksum that was right before is right after, also of a packet
 // that was captured in part: it is then moved by the difference (RFC 1624) and not
-// made anew. One that was wrong becomes right where all that it covers was captured.
+// made anew. One that was wrong becomes right where all that it covers was captured. A
+// frame check sequence that was captured and right is one of them.
 package rewrite
 
 import (
