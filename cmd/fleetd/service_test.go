@@ -3,6 +3,8 @@ package main
 import (
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,9 +83,35 @@ func TestUnit(t *testing.T) {
 	if got != paths {
 		t.Errorf("the unit has %+v, root's places are %+v", got, paths)
 	}
-	for key, want := range map[string]string{"Type": "notify", "ExecReload": "/bin/kill -HUP $MAINPID", "StateDirectory": "fleetd", "RuntimeDirectory": "fleetd", "Group": started.SocketGroup} {
+	for key, want := range map[string]string{"Type": "notify", "ExecReload": "/bin/kill -HUP $MAINPID", "StateDirectory": "fleetd", "RuntimeDirectory": "fleetd", "Group": started.SocketGroup,
+		// What comes last adds to the filter: without it the socket cannot be given away.
+		"SystemCallFilter": "@chown"} {
 		if settings[key] != want {
 			t.Errorf("%s=%s, want %s", key, settings[key], want)
 		}
+	}
+}
+
+// TestUnitForSystemd has systemd itself read the unit: it knows every setting, and
+// finds that the service is locked in.
+func TestUnitForSystemd(t *testing.T) {
+	t.Parallel()
+	unit, err := os.ReadFile("../../packaging/fleetd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The program need not be installed where the tests run.
+	path := filepath.Join(t.TempDir(), "fleetd.service")
+	text := strings.Replace(string(unit), "ExecStart=/usr/bin/fleetd\n", "ExecStart=/bin/true\n", 1)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// It looks at the units of the host as well, which are no concern of ours.
+	said, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", path).CombinedOutput()
+	if lines := string(said); strings.Contains(lines, "fleetd.service") || err != nil && strings.TrimSpace(lines) == "" {
+		t.Errorf("%v: %s", err, lines)
+	}
+	if said, err := exec.CommandContext(t.Context(), "systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", path).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, said)
 	}
 }

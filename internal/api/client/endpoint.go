@@ -79,7 +79,7 @@ func unreachable(u unixSocket, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		reason = errors.New("nobody listens on it")
 	case errors.Is(err, os.ErrPermission):
-		reason, next = errors.New("permission denied"), "be the user that fleetd runs as"
+		reason, next = errors.New("permission denied"), "be the user that fleetd runs as, or a member of the group of its socket; a new member logs in again"
 	default:
 		var op *net.OpError
 		if errors.As(err, &op) {
