@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -220,7 +221,11 @@ func (s *redfish) get(ctx context.Context, path string, into any) error {
 	case reply.status == http.StatusUnauthorized || reply.status == http.StatusForbidden:
 		return &fault.Error{Kind: fault.Auth, Stage: "login", Err: errors.New("the BMC refuses the account"), Next: "check user name, password and role, and whether the account is locked"}
 	case reply.status != http.StatusOK:
-		return statusError(path, reply.status)
+		return statusError(path, reply)
+	case reply.isHTML():
+		return &fault.Error{Kind: fault.Unparsed, Stage: "web",
+			Err:  fmt.Errorf("%s is a web page%s instead of JSON: a login page, a proxy, or no Redfish service", path, reply.titled()),
+			Next: "see from fleetd's host what answers there, or set another protocol for this BMC"}
 	}
 	if err := json.Unmarshal(reply.body, into); err != nil {
 		kind := fault.Unparsed

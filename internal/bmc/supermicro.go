@@ -94,7 +94,7 @@ func (r *supermicroReader) login(ctx context.Context, web *webClient) (http.Head
 		case err != nil:
 			return nil, err
 		case reply.status != http.StatusOK:
-			return nil, statusError(loginPath, reply.status)
+			return nil, statusError(loginPath, reply)
 		}
 		if id := cookie(reply.header); id != "" && bytes.Contains(reply.body, []byte("/cgi/url_redirect.cgi?url_name=mainmenu")) {
 			return http.Header{
@@ -137,7 +137,7 @@ func (r *supermicroReader) table(ctx context.Context, web *webClient, session ht
 	case err != nil:
 		return nil, err
 	case reply.status != http.StatusOK:
-		return nil, statusError(dataPath, reply.status)
+		return nil, statusError(dataPath, reply)
 	}
 	return xmlBody(reply.body)
 }

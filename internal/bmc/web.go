@@ -1,12 +1,15 @@
 package bmc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -111,9 +114,31 @@ func unwrapURL(err error) error {
 	return err
 }
 
+// isHTML tells a page for people, whatever it calls itself.
+func (p page) isHTML() bool {
+	media, _, _ := mime.ParseMediaType(p.header.Get("Content-Type"))
+	return media == "text/html" || bytes.HasPrefix(bytes.TrimLeft(p.body, "\ufeff \t\r\n"), []byte("<"))
+}
+
+// pageTitle is where a page says what it is.
+var pageTitle = regexp.MustCompile(`(?is)<title[^>]{0,100}>([^<]{1,200})`)
+
+// titled gives the title of a page, with a blank before it, or nothing.
+func (p page) titled() string {
+	found := pageTitle.FindSubmatch(p.body)
+	if found == nil {
+		return ""
+	}
+	return fmt.Sprintf(" %.60q", strings.Join(strings.Fields(strings.ToValidUTF8(string(found[1]), "?")), " "))
+}
+
 // statusError is a status that is no success.
-func statusError(path string, status int) error {
-	kind := fault.Refused
+func statusError(path string, reply page) error {
+	kind, status := fault.Refused, reply.status
+	if to := reply.header.Get("Location"); to != "" && status >= 300 && status < 400 {
+		return &fault.Error{Kind: fault.Unsupported, Stage: "web", Err: fmt.Errorf("%s redirects to %.200q, where no password is sent", path, to),
+			Next: "give the address and the protocol that it leads to; for https leave plain_http out"}
+	}
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		kind = fault.Auth

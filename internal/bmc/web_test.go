@@ -276,24 +276,31 @@ func TestNotABMC(t *testing.T) {
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, "{")
 	}
-	html := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>router</html>") }
+	html := func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "<html><head><title>Wireless\n router</title></head></html>")
+	}
 	for name, c := range map[string]struct {
 		handler      http.HandlerFunc
 		web, redfish fault.Kind
+		says         string
 	}{
-		"another page": {html, fault.Auth, fault.Unsupported},
-		"not found":    {http.NotFound, fault.Unsupported, fault.Unsupported},
-		"redirects":    {redirect, fault.Unsupported, fault.Unsupported},
-		"endless":      {endless, fault.TooLarge, fault.TooLarge},
-		"cut off":      {cut, fault.Disconnected, fault.Disconnected},
+		"another page": {html, fault.Auth, fault.Unparsed, `"Wireless router"`},
+		"not found":    {http.NotFound, fault.Unsupported, fault.Unsupported, "404"},
+		"redirects":    {redirect, fault.Unsupported, fault.Unsupported, "/elsewhere"},
+		"endless":      {endless, fault.TooLarge, fault.TooLarge, "larger"},
+		"cut off":      {cut, fault.Disconnected, fault.Disconnected, "cut off"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := httptest.NewTLSServer(c.handler)
 			defer server.Close()
 			for protocol, want := range map[bmc.Protocol]fault.Kind{bmc.SupermicroWeb: c.web, bmc.Redfish: c.redfish} {
-				if _, err := open(protocol)(t, bmctest.Of(server)).Read(t.Context()); !fault.Is(err, want) {
+				_, err := open(protocol)(t, bmctest.Of(server)).Read(t.Context())
+				if !fault.Is(err, want) {
 					t.Errorf("%s: kind %s: %v", protocol, fault.KindOf(err), err)
+				}
+				if protocol == bmc.Redfish && !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%v", err)
 				}
 			}
 		})
