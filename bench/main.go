@@ -67,6 +67,7 @@ func benches() []bench {
 		{name: "path", what: "packets followed through five captures", run: benchPath},
 		{name: "upload", what: "a file to OpenSSH's sshd against its own sftp", run: benchUpload},
 		{name: "live", what: "a live capture of 1 GB against ssh and cat", run: benchLive},
+		{name: "rollout", what: "a hotfix over 20 probes against one of them alone", run: benchRollout},
 		{name: "sel", what: "event logs of 100 BMCs against a loop over ipmitool", run: benchSEL},
 		{name: "large", what: "fleetd with 20,000 devices and a million finished tasks", run: benchLarge, apart: true},
 		{name: "uploads", what: "the memory of 200 uploads at once", run: benchMemory},

@@ -70,12 +70,13 @@ func benchReports(ctx context.Context, o options, log io.Writer, peers ...peer) 
 	return results, nil
 }
 
-// startDaemon runs the real fleetd beside the fleet and waits until it answers.
-func startDaemon(ctx context.Context, o options, f *fleet) (socket string, stop func() error, err error) {
+// startDaemon runs the real fleetd beside the fleet, with more arguments, and waits
+// until it answers.
+func startDaemon(ctx context.Context, o options, f *fleet, more ...string) (socket string, stop func() error, err error) {
 	socket = filepath.Join(f.dir, "d.sock")
-	cmd := exec.CommandContext(ctx, filepath.Join(o.bin, "fleetd"), "--inventory", filepath.Join(f.dir, "inventory.yaml"),
-		"--state", filepath.Join(f.dir, "state"), "--socket", socket, "--log-level", "error",
-		"--limit", strconv.Itoa(o.workers), "--limit-per-site", strconv.Itoa(o.workers))
+	args := append([]string{"--inventory", filepath.Join(f.dir, "inventory.yaml"), "--state", filepath.Join(f.dir, "state"),
+		"--socket", socket, "--log-level", "error", "--limit", strconv.Itoa(o.workers), "--limit-per-site", strconv.Itoa(o.workers)}, more...)
+	cmd := exec.CommandContext(ctx, filepath.Join(o.bin, "fleetd"), args...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return "", nil, err
