@@ -81,6 +81,7 @@ func RunExec(ctx context.Context, conn Conn, dev *Device, cmd Command, req ExecR
 			out.Text += "\n"
 		}
 		out.Text += said
+		out.Stderr = said
 	}
 	return out, Refused(dev, cmd, fmt.Sprintf("exit status %d", res.Status), out.Text)
 }

@@ -87,6 +87,9 @@ type Output struct {
 	// "" for exec, where there is none.
 	Prompt string
 	Text   string
+	// Stderr is the end of Text, what the command wrote to its standard error before it
+	// ended with a status other than 0. Only commands over exec have one.
+	Stderr string
 	// Truncated is set when the cap cut the text; the call then returns an error too.
 	Truncated bool
 	// Questions names what the device asked while the command ran.

@@ -44,7 +44,8 @@ type command struct {
 	mode     string
 	timeout  time.Duration
 	optional bool
-	path     string // of the template
+	partial  *regexp.Regexp // nil where what is told must be whole
+	path     string         // of the template
 	template *parse.Template
 }
 
@@ -97,6 +98,7 @@ type commandFile struct {
 	Timeout  time.Duration `yaml:"timeout"`
 	Template string        `yaml:"template"` // in the platform's own folder, or platform/name
 	Optional bool          `yaml:"optional"` // the device may refuse it; its columns are null then
+	Partial  string        `yaml:"partial"`  // lines on standard error that say what could not be read; the rest is whole
 }
 
 type columnFile struct {
@@ -277,6 +279,11 @@ func (l *layouts) command(platform string, file commandFile) (command, error) {
 		out.name = out.path[strings.LastIndexByte(out.path, '/')+1:]
 	}
 	var err error
+	if file.Partial != "" {
+		if out.partial, err = regexp.Compile(file.Partial); err != nil {
+			return out, fmt.Errorf("partial: %w", err)
+		}
+	}
 	out.template, err = l.lib.Template(out.path)
 	return out, err
 }

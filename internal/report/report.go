@@ -189,6 +189,16 @@ func (o *operationReport) read(ctx context.Context, env operation.Env, dev *devi
 
 func (o *operationReport) run(ctx context.Context, env operation.Env, session device.Session, dev *device.Device, spec Spec, cmd *command) (answer, error) {
 	out, err := session.Run(ctx, device.Command{Line: cmd.line, Mode: cmd.mode, Timeout: cmd.timeout})
+	if unread := cmd.unread(out, err); len(unread) > 0 {
+		const most = 10
+		for _, line := range unread[:min(len(unread), most)] {
+			env.Warn(dev, "%s could not read everything: %s", cmd.line, line)
+		}
+		if more := len(unread) - most; more > 0 {
+			env.Warn(dev, "%s could not read everything: %d more of such lines", cmd.line, more)
+		}
+		out.Text, err = strings.TrimSuffix(out.Text, out.Stderr), nil
+	}
 	if err != nil {
 		return answer{}, about("run "+cmd.line, dev, "command", err)
 	}
@@ -201,6 +211,20 @@ func (o *operationReport) run(ctx context.Context, env operation.Env, session de
 		return answer{}, about("read "+cmd.line, dev, "parse", err)
 	}
 	return a, nil
+}
+
+// unread gives what a command that ended with an error says that it could not read,
+// line by line; none where that is not all that went wrong. df does so for a mount
+// whose server is gone: what it prints of the others is whole.
+func (c *command) unread(out device.Output, err error) []string {
+	if c.partial == nil || out.Stderr == "" || !fault.Is(err, fault.Refused) {
+		return nil
+	}
+	lines := strings.Split(strings.TrimRight(out.Stderr, "\n"), "\n")
+	if slices.ContainsFunc(lines, func(l string) bool { return !c.partial.MatchString(l) }) {
+		return nil
+	}
+	return lines
 }
 
 // about names act, device and stage in an error that does not name a device yet.

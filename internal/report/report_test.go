@@ -194,6 +194,56 @@ func TestFailuresOfTheDevice(t *testing.T) {
 	}
 }
 
+// df ends with 1 over a mount that it cannot look at, and tells of all others. What it
+// told is given with a warning; any other failure stays one.
+func TestPartialReport(t *testing.T) {
+	const rows = "Filesystem     1024-blocks    Used Available Capacity Mounted on\n/dev/sda1        102400   51200     51200      50% /\n"
+	for name, tc := range map[string]struct {
+		said     string
+		err      error
+		warnings []string
+		fails    string
+	}{
+		"stale":        {said: "df: /mnt/nas: Stale file handle\n", warnings: []string{"df -P could not read everything: df: /mnt/nas: Stale file handle"}},
+		"quoted":       {said: "df: \u2018/mnt/old: one\u2019: Stale NFS file handle\n", warnings: []string{"df -P could not read everything: df: \u2018/mnt/old: one\u2019: Stale NFS file handle"}},
+		"two":          {said: "df: /a: Permission denied\ndf: /b: Input/output error", warnings: []string{"df -P could not read everything: df: /a: Permission denied", "df -P could not read everything: df: /b: Input/output error"}},
+		"no table":     {said: "df: cannot read table of mounted file systems: No such file or directory\n", fails: "exit status 1"},
+		"another line": {said: "df: /a: Permission denied\nSegmentation fault\n", fails: "exit status 1"},
+		"silent":       {fails: "exit status 1"},
+		"cut":          {said: "df: /a: Permission denied\n", err: fault.New(fault.Disconnected, "cut"), fails: "cut"},
+	} {
+		for _, platform := range []string{"linux", "f5_bigip"} {
+			env := newEnv(platform)
+			err := tc.err
+			if err == nil {
+				err = device.Refused(env.dev, device.Command{Line: "df -P"}, "exit status 1", rows+tc.said)
+			}
+			env.answers["df -P"] = func(context.Context) (device.Output, error) {
+				return device.Output{Command: "df -P", Text: rows + tc.said, Stderr: tc.said}, err
+			}
+			got := env.run(t, New(parse.NewLibrary("")), "filesystem")
+			if tc.fails != "" {
+				if got == nil || !strings.Contains(got.Error(), tc.fails) || len(env.rows) > 0 || len(env.warnings) > 0 {
+					t.Errorf("%s, %s: %v, rows %v, warnings %q", platform, name, got, env.rows, env.warnings)
+				}
+				continue
+			}
+			if diff := cmp.Diff(tc.warnings, env.warnings); got != nil || len(env.rows) != 1 || diff != "" {
+				t.Errorf("%s, %s: %v, rows %v, warnings\n%s", platform, name, got, env.rows, diff)
+			}
+		}
+	}
+	// A device on which nothing could be read has no rows, and that is a failure.
+	env := newEnv("linux")
+	env.answers["df -P"] = func(context.Context) (device.Output, error) {
+		const said = "df: /: Permission denied\n"
+		return device.Output{Command: "df -P", Text: said, Stderr: said}, device.Refused(env.dev, device.Command{Line: "df -P"}, "exit status 1", said)
+	}
+	if err := env.run(t, New(parse.NewLibrary("")), "filesystem"); !fault.Is(err, fault.Unparsed) || len(env.rows) > 0 {
+		t.Errorf("nothing: %v, rows %v", err, env.rows)
+	}
+}
+
 func TestCanceledReport(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	env := newEnv("linux")

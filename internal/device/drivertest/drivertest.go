@@ -203,6 +203,9 @@ func refused(t *testing.T, target Target) {
 		if strings.TrimSpace(out.Text) == "" {
 			t.Error("the device's words are not in the output")
 		}
+		if !strings.HasSuffix(out.Text, out.Stderr) {
+			t.Errorf("standard error %q is not the end of %q", out.Stderr, out.Text)
+		}
 		if !strings.Contains(err.Error(), target.Device.Name) || !strings.Contains(err.Error(), target.Refused.Line) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("the error does not say what happened in one line: %v", err)
 		}

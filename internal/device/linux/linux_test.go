@@ -25,4 +25,10 @@ func TestContract(t *testing.T) {
 	target.Other = device.Command{Line: "cat /etc/os-release"}
 	target.Refused = device.Command{Line: "ls /no/such/folder"}
 	drivertest.Run(t, target)
+
+	// What a command says of its failure can be told from what it printed.
+	out, err := target.Open(t).Run(t.Context(), target.Refused)
+	if out.Stderr == "" || out.Text != out.Stderr {
+		t.Errorf("standard error %q of %q, %v", out.Stderr, out.Text, err)
+	}
 }
