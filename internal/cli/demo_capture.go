@@ -54,5 +54,5 @@ func (a *app) tourCapture(ctx context.Context, env *demo.Env, f fleet, dir strin
 		return fault.New(fault.Internal, "the capture has no packets")
 	}
 	row.File = "capture.pcap"
-	return fault.Wrap(fault.Internal, "print the result", writeCapture(a.streams.Out, row))
+	return fault.Wrap(fault.Internal, "print the result", writeCapture(a.streams.Out, row, a.screen()))
 }

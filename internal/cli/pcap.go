@@ -2,14 +2,17 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"capfleet/internal/cli/output"
 	"capfleet/internal/fault"
 	"capfleet/internal/pcap"
 	"capfleet/internal/pcap/layers"
@@ -112,6 +115,18 @@ func (a *app) scanCapture(ctx context.Context, read *captureRead, begin func(nam
 		err = layers.Unknown(r)
 	}
 	return err
+}
+
+// endpointColumn is a table's column of an address with its port.
+func endpointColumn(head, address, port string) output.Column {
+	return output.Column{Key: address, Head: head, Says: func(row map[string]any) string {
+		host, _ := row[address].(string)
+		number, _ := row[port].(json.Number)
+		if host == "" || number == "" {
+			return host
+		}
+		return net.JoinHostPort(host, number.String())
+	}}
 }
 
 // captureTime gives a packet's time; nil where there is none that RFC 3339 can write.

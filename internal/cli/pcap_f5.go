@@ -127,7 +127,7 @@ func (a *app) pcapF5(ctx context.Context, opts *pcapF5Options, files []string) e
 		return fault.Wrap(fault.Internal, "print the result", err)
 	}
 	ans := answer{view: f5View(), rows: encoded, lines: columns, doc: rowsDocument{encoded},
-		people: func(w io.Writer, _ bool, _ output.Screen) error { return writeF5(w, rows) }}
+		people: func(w io.Writer, _ bool, screen output.Screen) error { return writeF5(w, rows, screen) }}
 	return errors.Join(a.reportWritten(&opts.strip, &opts.outputFlags, ans, "trailers are taken off"), failed)
 }
 
@@ -162,12 +162,12 @@ func (r *f5Row) parts() []f5Part {
 }
 
 // writeF5 prints captures for people.
-func writeF5(w io.Writer, rows []f5Row) error {
+func writeF5(w io.Writer, rows []f5Row, screen output.Screen) error {
 	var b strings.Builder
 	for i := range rows {
 		row := &rows[i]
 		line := func(head, format string, args ...any) {
-			fmt.Fprintf(&b, "%-15s %s\n", head, output.Clean(fmt.Sprintf(format, args...)))
+			b.WriteString(factLine(head, fmt.Sprintf(format, args...), screen))
 		}
 		if i > 0 {
 			b.WriteByte('\n')

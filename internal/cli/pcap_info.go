@@ -98,7 +98,9 @@ func (a *app) pcapInfo(ctx context.Context, opts *pcapInfoOptions, files []strin
 	}
 	ans := answer{view: captureView(), rows: encoded, doc: rowsDocument{encoded}}
 	if len(rows) == 1 {
-		ans.people = func(w io.Writer, _ bool, _ output.Screen) error { return writeCapture(w, &rows[0]) }
+		ans.people = func(w io.Writer, _ bool, screen output.Screen) error {
+			return writeCapture(w, &rows[0], screen)
+		}
 	}
 	if err := a.print(&opts.outputFlags, ans); err != nil {
 		return err
@@ -139,16 +141,16 @@ func (a *app) captureInfo(ctx context.Context, name string, opts *pcapInfoOption
 func captureView() output.View {
 	return output.View{Table: []output.Column{
 		{Key: "file", Head: "FILE", Fixed: true},
-		{Key: "format", Head: "FORMAT"},
+		{Key: "format", Head: "FORMAT", Wide: true},
 		{Key: "encapsulation", Head: "LINK"},
 		{Key: "packets", Head: "PACKETS", Kind: output.Number},
-		{Key: "data_bytes", Head: "DATA BYTES", Kind: output.Number},
-		{Key: "first_time", Head: "FIRST", Kind: output.Time},
+		{Key: "data_bytes", Head: "BYTES", Kind: output.Number},
+		{Key: "first_time", Head: "FIRST", Kind: output.Time, Wide: true},
 		{Key: "duration_seconds", Head: "SECONDS", Kind: output.Number},
 		{Key: "bits_per_second", Head: "BIT/S", Kind: output.Number, Wide: true},
 		{Key: "packets_per_second", Head: "PACKETS/S", Kind: output.Number, Wide: true},
 		{Key: "average_packet_bytes", Head: "AVG SIZE", Kind: output.Number, Wide: true},
-		{Key: "strict_time_order", Head: "IN ORDER"},
+		{Key: "strict_time_order", Head: "IN ORDER", Wide: true},
 		{Key: "cut_packets", Head: "CUT", Kind: output.Number},
 		{Key: "odd_packets", Head: "ODD", Kind: output.Number},
 		{Key: "complete", Head: "COMPLETE"},
@@ -156,11 +158,17 @@ func captureView() output.View {
 	}}
 }
 
+// factLine is a heading with what there is to say, in lines that fit a terminal.
+func factLine(head, text string, screen output.Screen) string {
+	const width = 16
+	return fmt.Sprintf("%-*s", width, head) + output.Wrap(output.Clean(text), max(screen.Width-width, 0), strings.Repeat(" ", width)) + "\n"
+}
+
 // writeCapture prints the figures of one capture for people, a line each.
-func writeCapture(w io.Writer, row *captureRow) error {
+func writeCapture(w io.Writer, row *captureRow, screen output.Screen) error {
 	var b strings.Builder
 	line := func(head, format string, args ...any) {
-		fmt.Fprintf(&b, "%-15s %s\n", head, output.Clean(fmt.Sprintf(format, args...)))
+		b.WriteString(factLine(head, fmt.Sprintf(format, args...), screen))
 	}
 	s := row.Summary
 	line("File", "%s", row.File)

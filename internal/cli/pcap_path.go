@@ -49,15 +49,16 @@ the time.
 
 With -o json "verdict" has status (lost, complete, unanswered, refused,
 inconclusive, nothing), sentence, direction, last_hop, missing_hop, lost_packets
-and notes; "hops" offset_seconds, drift_ppm, drops and ARP questions of each place; "links"
-what happened between two places in each direction (sent, seen, lost, outside
-the time of the capture, appeared, recut, reordered, duplicated, delay_seconds);
-"lost" the packets; "mappings" translations and proxies that were found.
+and notes; "hops" offset_seconds, drift_ppm, drops and ARP questions of each
+place; "links" what happened between two places in each direction (sent, seen, lost,
+outside the time of the capture, appeared, recut, reordered, duplicated,
+delay_seconds); "lost" the packets; "mappings" translations and proxies that
+were found.
 CSV and jsonl have the links.
 
 ` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitUsage, fault.ExitFound, fault.ExitInterrupted),
 		Example: `  fleetctl pcap path client=a.pcap firewall=b.pcap server=c.pcap
-  fleetctl pcap path in=a.pcap out=b.pcap --map out:10.1.1.1=192.0.2.5 --ladder 30
+  fleetctl pcap path in=a.pcap out=b.pcap --map out:10.1.1.1=192.0.2.5
   fleetctl pcap path client=a.pcap server=b.pcap --fail-on lost -o json`,
 		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 		Args:              cobra.MinimumNArgs(2),

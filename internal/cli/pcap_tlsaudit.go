@@ -220,18 +220,27 @@ func (a *app) printTLS(opts *tlsAuditOptions, format output.Format, report *tlsR
 	return a.print(&opts.outputFlags, ans)
 }
 
+// negotiatedOrRefused says what became of a handshake: the version, or that an alert
+// ended it without one.
+func negotiatedOrRefused(row map[string]any) string {
+	version, _ := row["negotiated"].(string)
+	if alert, _ := row["alert"].(string); version == "" && alert != "" {
+		return "refused"
+	}
+	return version
+}
+
 func tlsView() output.View {
 	return output.View{
 		Table: []output.Column{
-			{Key: "time", Head: "TIME", Kind: output.Time},
+			{Key: "time", Head: "TIME", Kind: output.Time, Wide: true},
 			{Key: "client_ip", Head: "CLIENT", Fixed: true},
-			{Key: "client_port", Head: "PORT", Kind: output.Number},
-			{Key: "server_ip", Head: "SERVER", Fixed: true},
-			{Key: "server_port", Head: "PORT", Kind: output.Number},
+			{Key: "client_port", Head: "PORT", Kind: output.Number, Wide: true},
+			endpointColumn("SERVER", "server_ip", "server_port"),
 			{Key: "offered", Head: "OFFERED"},
-			{Key: "negotiated", Head: "NEGOTIATED"},
+			{Key: "negotiated", Head: "NEGOTIATED", Says: negotiatedOrRefused},
 			{Key: "weak", Head: "WEAK"},
-			{Key: "alert", Head: "ALERT"},
+			{Key: "alert", Head: "ALERT", Wide: true},
 			{Key: "sni", Head: "SNI"},
 			{Key: "truncated", Head: "TRUNCATED", Wide: true},
 			{Key: "gap", Head: "GAP", Wide: true},

@@ -163,14 +163,24 @@ func (a *app) pcapXFF(ctx context.Context, opts *xffOptions, files []string) err
 }
 
 func xffView() output.View {
-	return output.View{Table: []output.Column{
-		{Key: "time", Head: "TIME", Kind: output.Time},
-		{Key: "src_ip", Head: "SOURCE", Fixed: true},
-		{Key: "src_port", Head: "PORT", Kind: output.Number},
-		{Key: "dst_ip", Head: "DESTINATION", Fixed: true},
-		{Key: "dst_port", Head: "PORT", Kind: output.Number},
-		{Key: "header", Head: "HEADER"},
-		{Key: "packet", Head: "PACKET", Kind: output.Number},
-		{Key: "file", Head: "FILE"},
-	}}
+	return output.View{
+		Table: []output.Column{
+			{Key: "time", Head: "TIME", Kind: output.Time, Wide: true},
+			endpointColumn("SOURCE", "src_ip", "src_port"),
+			endpointColumn("DESTINATION", "dst_ip", "dst_port"),
+			{Key: "header", Head: "HEADER"},
+			{Key: "packet", Head: "PACKET", Kind: output.Number},
+			{Key: "file", Head: "FILE"},
+		},
+		CSV: []output.Column{
+			{Key: "time", Head: "TIME", Kind: output.Time},
+			{Key: "src_ip", Head: "SOURCE"},
+			{Key: "src_port", Head: "PORT", Kind: output.Number},
+			{Key: "dst_ip", Head: "DESTINATION"},
+			{Key: "dst_port", Head: "PORT", Kind: output.Number},
+			{Key: "header", Head: "HEADER"},
+			{Key: "packet", Head: "PACKET", Kind: output.Number},
+			{Key: "file", Head: "FILE"},
+		},
+	}
 }
