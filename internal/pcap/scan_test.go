@@ -64,7 +64,7 @@ func (n *witness) Take(w *pcap.Window, sifted any) {
 	var p pcap.Packet
 	for _, run := range w.Runs() {
 		for _, at := range run {
-			w.Packet(index, at, nil, &p)
+			w.Packet(index, at, &p)
 			if n.taking == nil {
 				frame, wire := w.Frame(at)
 				if sifted.([]int)[index] != len(p.Data) || !bytes.Equal(frame, p.Data) || p.Length != wire || p.Time != w.Time(at) {

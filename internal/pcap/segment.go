@@ -83,10 +83,16 @@ func (w *Window) Frame(at uint32) (frame []byte, wire uint32) {
 	return w.data[from:min(len(w.data), from+int(captured))], wire
 }
 
-// Record gives a packet's record with its header, for Sift to copy.
-func (w *Window) Record(at uint32) []byte {
-	from := int(at)
-	return w.data[from:min(len(w.data), from+w.header+int(w.captured(from)))]
+// PlainHeader is the length of a record's header that Plain speaks of.
+const PlainHeader = recordHeader
+
+// Plain gives the window's bytes, in which a packet's record begins at its place with
+// PlainHeader bytes, the captured length at the eighth and the one on the wire at the
+// twelfth, both little-endian. It is for a Sift that cannot afford Frame; false where
+// records look different. A length may reach beyond the window, should the file be
+// written to meanwhile.
+func (w *Window) Plain() (data []byte, ok bool) {
+	return w.data, w.plain && w.header == recordHeader
 }
 
 // Time gives when the packet was captured.

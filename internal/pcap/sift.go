@@ -268,20 +268,17 @@ func (s *sieve) formerResult() any {
 	return f
 }
 
-// Packet gives a packet by its index in the window and its place as Runs has it,
-// for Take. Record is what Window.Record gave to Sift, which copied it, or nil; then
-// the packet's bytes are a copy that is valid until the next call, and Take does not
-// come back when the file shrank meanwhile.
-func (w *Window) Packet(index int, at uint32, record []byte, p *Packet) {
+// Packet gives a packet by its index in the window and its place as Runs has it, for
+// Take. Its bytes are a copy that is valid until the next call. Where the file shrank
+// meanwhile, Take does not come back from it.
+func (w *Window) Packet(index int, at uint32, p *Packet) {
 	w.index, w.place = uint64(index), int64(at) //nolint:gosec // an index
-	if len(record) == 0 {
-		w.bytes = append(w.bytes[:0], w.Record(at)...)
-		record = w.bytes
-	}
-	rec := w.dec.record(record)
+	from := int(at)
+	w.bytes = append(w.bytes[:0], w.data[from:min(len(w.data), from+w.header+int(w.captured(from)))]...)
+	rec := w.dec.record(w.bytes)
 	*p = Packet{
 		Number: w.number + w.index + 1, Offset: w.base + int64(at), Time: rec.time, HasTime: true,
-		Link: w.dec.link, Length: rec.original, Data: record[w.header:],
+		Link: w.dec.link, Length: rec.original, Data: w.bytes[w.header:],
 	}
 }
 

@@ -1,87 +1,82 @@
 package flow
 
 import (
-	"bytes"
 	"encoding/binary"
+	"hash/maphash"
 	"net/netip"
 )
 
 // Key names a connection: both ends, the lower one first, so that it is the same
 // for both directions.
 type Key struct {
-	low, high end
-	version   uint8
+	// The ends as they lie in packets, address before port, the lower one first; of
+	// IPv4 with zeros behind the address. Then the version of IP.
+	bytes [2*sizeEnd + 1]byte
 }
 
-// end is an address and port as they lie in packets, IPv4 with zeros behind.
-type end struct {
-	address [16]byte
-	port    [2]byte
-}
-
-func (e *end) compare(f *end) int {
-	if c := bytes.Compare(e.address[:], f.address[:]); c != 0 {
-		return c
-	}
-	return bytes.Compare(e.port[:], f.port[:])
-}
+const (
+	sizeAddress = 16
+	sizeEnd     = sizeAddress + 2
+)
 
 // Key gives the connection of a segment in key; up is set when the segment goes from
 // the lower end to the higher.
 func (s *Segment) Key(key *Key) (up bool) {
-	ip, tcp := s.packet[s.ip:], s.packet[s.tcp:]
-	key.version = s.version
+	be := binary.BigEndian
+	ip, tcp := s.packet[s.ip:], s.packet[s.tcp:][:4]
+	source, destination := be.Uint16(tcp), be.Uint16(tcp[2:])
+	low, high := key.bytes[:sizeEnd], key.bytes[sizeEnd:2*sizeEnd]
 	if s.version == 4 {
-		key.low.address, key.high.address = [16]byte{}, [16]byte{}
-		copy(key.low.address[:], ip[12:16])
-		copy(key.high.address[:], ip[16:20])
+		ip = ip[:minIPv4]
+		from, to := be.Uint32(ip[12:]), be.Uint32(ip[16:])
+		up = from < to || from == to && source <= destination
+		if !up {
+			from, to = to, from
+		}
+		key.bytes = [len(key.bytes)]byte{}
+		be.PutUint32(low, from)
+		be.PutUint32(high, to)
 	} else {
-		copy(key.low.address[:], ip[8:24])
-		copy(key.high.address[:], ip[24:40])
+		ip = ip[:sizeIPv6]
+		from0, from1, to0, to1 := be.Uint64(ip[8:]), be.Uint64(ip[16:]), be.Uint64(ip[24:]), be.Uint64(ip[32:])
+		switch {
+		case from0 != to0:
+			up = from0 < to0
+		case from1 != to1:
+			up = from1 < to1
+		default:
+			up = source <= destination
+		}
+		if !up {
+			from0, from1, to0, to1 = to0, to1, from0, from1
+		}
+		be.PutUint64(low, from0)
+		be.PutUint64(low[8:], from1)
+		be.PutUint64(high, to0)
+		be.PutUint64(high[8:], to1)
 	}
-	copy(key.low.port[:], tcp[0:2])
-	copy(key.high.port[:], tcp[2:4])
-	if key.low.compare(&key.high) <= 0 {
-		return true
+	if !up {
+		source, destination = destination, source
 	}
-	key.low, key.high = key.high, key.low
-	return false
+	be.PutUint16(low[sizeAddress:], source)
+	be.PutUint16(high[sizeAddress:], destination)
+	key.bytes[2*sizeEnd] = s.version
+	return up
 }
+
+// Sum gives a hash that those who make packets cannot foresee.
+func (k *Key) Sum(seed maphash.Seed) uint64 { return maphash.Bytes(seed, k.bytes[:]) }
 
 // Low gives the lower end.
-func (k *Key) Low() netip.AddrPort { return k.low.addrPort(k.version) }
+func (k *Key) Low() netip.AddrPort { return k.end(k.bytes[:sizeEnd]) }
 
 // High gives the higher end.
-func (k *Key) High() netip.AddrPort { return k.high.addrPort(k.version) }
+func (k *Key) High() netip.AddrPort { return k.end(k.bytes[sizeEnd : 2*sizeEnd]) }
 
-func (e *end) addrPort(version uint8) netip.AddrPort {
-	port := binary.BigEndian.Uint16(e.port[:])
-	if version == 4 {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(e.address[:])), port)
+func (k *Key) end(b []byte) netip.AddrPort {
+	port := binary.BigEndian.Uint16(b[sizeAddress:])
+	if k.bytes[2*sizeEnd] == 4 {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b)), port)
 	}
-	return netip.AddrPortFrom(netip.AddrFrom16(e.address), port)
+	return netip.AddrPortFrom(netip.AddrFrom16([sizeAddress]byte(b)), port)
 }
-
-// Watch is a set of the hashes of connections that answers fast, and may have one
-// that nobody put in.
-type Watch struct{ counts [1 << 14]uint16 }
-
-// Set puts a hash in or takes it out, so that it is in as often as there are
-// connections with it that want it in. Is says whether this one has it in now.
-func (w *Watch) Set(hash uint32, is *bool, want bool) {
-	if *is == want {
-		return
-	}
-	*is = want
-	c := &w.counts[hash%uint32(len(w.counts))]
-	switch {
-	case *c == 1<<16-1: // a place that was ever full stays so
-	case want:
-		*c++
-	default:
-		*c--
-	}
-}
-
-// Has reports whether a hash may be in.
-func (w *Watch) Has(hash uint32) bool { return w.counts[hash%uint32(len(w.counts))] != 0 }

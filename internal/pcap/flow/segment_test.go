@@ -94,7 +94,7 @@ func TestBothDirectionsAreOneConnection(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	t.Parallel()
-	var w flow.Watch
+	w := flow.NewWatch()
 	var one, other bool
 	w.Set(7, &one, true)
 	w.Set(7, &one, true)

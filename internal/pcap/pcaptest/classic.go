@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"math/rand/v2"
 )
 
 // Classic writes pcap.
@@ -63,4 +64,19 @@ func Gzip(plain []byte) []byte {
 	_, _ = w.Write(plain) // a Buffer takes everything
 	_ = w.Close()
 	return b.Bytes()
+}
+
+// Spoil changes a byte in that share of the packets of a little-endian capture, among
+// the first 120 of each, and leaves the records' headers alone.
+func Spoil(file []byte, share float64, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // the same bytes each time are wanted
+	const fileHeader, recordHeader, most = 24, 16, 120
+	for at := fileHeader; at+recordHeader < len(file); {
+		captured := int(binary.LittleEndian.Uint32(file[at+8:]))
+		at += recordHeader
+		if captured > 0 && random.Float64() < share {
+			file[at+random.IntN(min(captured, most))] = byte(random.Uint32())
+		}
+		at += captured
+	}
 }

@@ -1,6 +1,8 @@
 package tlsaudit
 
 import (
+	"hash/maphash"
+
 	"capfleet/internal/pcap"
 	"capfleet/internal/pcap/flow"
 	"capfleet/internal/pcap/layers"
@@ -11,7 +13,8 @@ import (
 type Audit struct {
 	found func(*Session)
 	// watched has the connections whose payload matters, open those whose end does.
-	watched, open flow.Watch
+	watched, open *flow.Watch
+	seed          maphash.Seed // of the sums of keys
 	table         table
 	packet        pcap.Packet
 }
@@ -20,7 +23,7 @@ type Audit struct {
 // known of it: when its connection closes, at the latest in Close. The session
 // belongs to found.
 func New(found func(*Session)) *Audit {
-	a := &Audit{found: found}
+	a := &Audit{found: found, watched: flow.NewWatch(), open: flow.NewWatch(), seed: maphash.MakeSeed()}
 	a.table.audit = a
 	a.table.reset()
 	return a
@@ -28,8 +31,13 @@ func New(found func(*Session)) *Audit {
 
 // Packet takes the next packet.
 func (a *Audit) Packet(p *pcap.Packet) {
-	s := segment{packet: p.Number, time: p.Time, hasTime: p.HasTime}
-	if flow.Peek(p.Link, p.Data, p.Length, &s.Segment) && a.wants(matter(&s.Segment), s.Hash) {
+	var f flow.Segment
+	if !flow.Peek(p.Link, p.Data, p.Length, &f) {
+		return
+	}
+	if m := matter(&f); a.wants(m, f.Hash) {
+		s := segment{packet: p.Number, time: p.Time, hasTime: p.HasTime}
+		a.set(&s, &f, m)
 		a.segment(&s)
 	}
 }
@@ -52,7 +60,7 @@ func (a *Audit) Close() {
 }
 
 // matters says for which connections a segment matters.
-type matters uint32
+type matters uint8
 
 const (
 	never   matters = iota
@@ -98,66 +106,4 @@ func begins(b []byte) bool {
 		return b[2] == 1 && (b[3] == 3 && b[4] <= 4 || b[3] == 0 && b[4] == 2) || b[2] == 4 && b[5] == 0 && b[6] == 2
 	}
 	return false
-}
-
-// marks are the packets of a window that may matter.
-type marks struct {
-	list []mark
-	// copies has the records of the packets that matter always, one after the other: most of what
-	// Take needs, and made where the window is warm.
-	copies []byte
-}
-
-// mark is a packet that may matter.
-type mark struct {
-	hash  uint32
-	place uint32 // of its record in the window
-	index uint32 // four times the index, and the matters
-	size  uint32 // of its copy, where there is one
-}
-
-// Sift marks the packets of a window that may matter.
-func (a *Audit) Sift(w *pcap.Window, former any) any {
-	m, ok := former.(*marks)
-	if !ok {
-		m = new(marks)
-	}
-	list, copies := m.list[:0], m.copies[:0]
-	link, index := w.Link(), uint32(0)
-	var s flow.Segment
-	for _, run := range w.Runs() {
-		for _, at := range run {
-			frame, wire := w.Frame(at)
-			if flow.Peek(link, frame, wire, &s) {
-				switch m := matter(&s); m {
-				case never:
-				case always:
-					record := w.Record(at)
-					list = append(list, mark{s.Hash, at, index | uint32(m), uint32(len(record))}) //nolint:gosec // a packet
-					copies = append(copies, record...)
-				default:
-					list = append(list, mark{s.Hash, at, index | uint32(m), 0})
-				}
-			}
-			index += 4
-		}
-	}
-	m.list, m.copies = list, copies
-	return m
-}
-
-// Take takes the packets of a window that matter.
-func (a *Audit) Take(w *pcap.Window, sifted any) {
-	m := sifted.(*marks) //nolint:forcetypeassert // what Sift gave
-	copies := m.copies
-	for i := range m.list {
-		k := &m.list[i]
-		if !a.wants(matters(k.index&3), k.hash) {
-			continue
-		}
-		record := copies[:k.size]
-		copies = copies[k.size:]
-		w.Packet(int(k.index>>2), k.place, record, &a.packet)
-		a.Packet(&a.packet)
-	}
 }

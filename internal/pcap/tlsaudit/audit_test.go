@@ -206,6 +206,16 @@ func TestSessions(t *testing.T) {
 			c.Say(false, 0, 0, append([]byte{0x80, 31, 1, 0, 2, 0, 6, 0, 0, 0, 16}, make([]byte, 22)...))
 			c.Say(true, 0, 33, append([]byte{0x80, 31, 4, 0, 1, 0, 2, 0, 1, 0, 3, 0, 16, 9}, make([]byte, 19)...))
 		}, "ssl2>ssl2"},
+		"SSL 2.0 without its opening": {func(c *pcaptest.Talk) {
+			c.Say(false, 0, 0, append([]byte{0x80, 31, 1, 0, 2, 0, 6, 0, 0, 0, 16}, make([]byte, 22)...))
+			c.Say(true, 0, 33, append([]byte{0x80, 31, 4, 0, 1, 0, 2, 0, 1, 0, 3, 0, 16, 9}, make([]byte, 19)...))
+		}, "ssl2>ssl2"},
+		"refused by the client, which says more": {func(c *pcaptest.Talk) {
+			c.Open()
+			c.Say(false, 0, 0, client)
+			c.Say(true, 0, n, serverHello(1))
+			c.Say(false, n, m, []byte{21, 3, 1, 0, 2, 2, 70, 21, 3, 1, 0, 2, 1, 0})
+		}, "tls1.3>tls1.0, alert, refused"},
 		"data with the opening": {func(c *pcaptest.Talk) {
 			c.Segment(false, 0x02, -1, 0, client[:20])
 			c.Segment(true, 0x12, -1, 20, nil)

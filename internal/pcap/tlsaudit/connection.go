@@ -21,13 +21,26 @@ func (s side) peer() side { return 1 - s }
 
 // segment is a segment that may matter.
 type segment struct {
-	flow.Segment
 	key      flow.Key
 	sender   side
+	sum      uint64 // of the key
+	hash     uint32
 	seq, ack uint32
+	flags    uint8
+	hasTime  bool
+	matters  matters
+	wire     int    // length of the payload on the wire
+	payload  []byte // what was captured of it
 	packet   uint64
 	time     pcap.Timestamp
-	hasTime  bool
+}
+
+// set takes what a packet shows; its number and time are the caller's.
+func (a *Audit) set(s *segment, f *flow.Segment, m matters) {
+	s.sender = sideOf(f.Key(&s.key))
+	s.sum, s.hash = s.key.Sum(a.seed), f.Hash
+	s.seq, s.ack, s.flags, s.matters = f.Seq(), f.Ack(), f.Flags, m
+	s.wire, s.payload = f.Wire, f.Payload
 }
 
 // phase says what is looked for in one direction.
@@ -66,7 +79,9 @@ type half struct {
 type connection struct {
 	audit        *Audit
 	older, newer *connection
+	alike        *connection // another one whose key has the same sum
 	key          flow.Key
+	sum          uint64 // of the key
 	hash         uint32
 	// The audit's sets that hold the hash.
 	watched, open bool
@@ -82,21 +97,20 @@ type connection struct {
 
 // segment takes a segment that may matter.
 func (a *Audit) segment(s *segment) {
-	s.sender, s.seq, s.ack = sideOf(s.Key(&s.key)), s.Seq(), s.Ack()
-	c := a.table.get(&s.key)
-	if s.Flags&layers.SYN != 0 {
+	c := a.table.get(s)
+	if s.flags&layers.SYN != 0 {
 		c = a.opening(c, s)
 	}
 	if c == nil {
-		if len(s.Payload) == 0 || !begins(s.Payload) {
+		if len(s.payload) == 0 || !begins(s.payload) {
 			return
 		}
-		c = a.table.add(&s.key, s.Hash)
+		c = a.table.add(s)
 	}
-	if s.Wire > 0 {
+	if s.wire > 0 {
 		c.payload(s)
 	}
-	if s.Flags&(layers.FIN|layers.RST) != 0 {
+	if s.flags&(layers.FIN|layers.RST) != 0 {
 		c.close(s)
 	}
 	c.rewatch()
@@ -109,7 +123,7 @@ func (a *Audit) opening(c *connection, s *segment) *connection {
 		c = nil
 	}
 	if c == nil {
-		c = a.table.add(&s.key, s.Hash)
+		c = a.table.add(s)
 	}
 	h, peer := &c.halves[s.sender], &c.halves[s.sender.peer()]
 	if !h.opened {
@@ -119,7 +133,7 @@ func (a *Audit) opening(c *connection, s *segment) *connection {
 		}
 	}
 	c.server, c.serverKnown = s.sender.peer(), true
-	if s.Flags&layers.ACK != 0 {
+	if s.flags&layers.ACK != 0 {
 		c.server = s.sender
 		if !peer.opened && peer.phase == unknown {
 			c.await(s.sender.peer(), s.ack)
@@ -136,7 +150,7 @@ func (c *connection) opens(s *segment) bool {
 	switch {
 	case h.opened:
 		return h.isn == s.seq
-	case s.Flags&layers.ACK != 0:
+	case s.flags&layers.ACK != 0:
 		return peer.opened && s.ack-peer.isn-1 < 1<<16 // the SYN may have carried data
 	}
 	return h.phase == awaiting && h.stream.start == s.seq+1 // its answer came first
@@ -158,26 +172,26 @@ func (c *connection) leave(who side) {
 func (c *connection) payload(s *segment) {
 	h := &c.halves[s.sender]
 	if h.phase != awaiting {
-		if len(s.Payload) == 0 || !begins(s.Payload) || h.repeats(s.seq) {
+		if len(s.payload) == 0 || !begins(s.payload) || h.repeats(s.seq) {
 			return
 		}
 		c.await(s.sender, s.seq)
 		h.alike = true
 	}
-	ok := h.stream.add(s.seq, s.Payload, s.Wire)
+	ok := h.stream.add(s.seq, s.payload, s.wire)
 	defer h.stream.own()
-	if ahead := int32(s.seq - h.stream.start); h.first == 0 && ahead <= 0 && int(ahead)+s.Wire > 0 { //nolint:gosec // sequence numbers wrap
+	if ahead := int32(s.seq - h.stream.start); h.first == 0 && ahead <= 0 && int(ahead)+s.wire > 0 { //nolint:gosec // sequence numbers wrap
 		h.first, h.time, h.hasTime = s.packet, s.time, s.hasTime
 	}
 	if !ok {
 		c.settle(s.sender)
 		c.leave(s.sender)
-		if len(s.Payload) > 0 && begins(s.Payload) && !h.repeats(s.seq) {
+		if len(s.payload) > 0 && begins(s.payload) && !h.repeats(s.seq) {
 			c.payload(s)
 		}
 		return
 	}
-	c.examine(s.sender, s.ack, s.Flags&layers.ACK != 0)
+	c.examine(s.sender, s.ack, s.flags&layers.ACK != 0)
 }
 
 // repeats reports whether a sequence number lies in the last message.

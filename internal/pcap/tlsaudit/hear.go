@@ -144,7 +144,7 @@ func (c *connection) settle(who side) {
 // packets are out of order.
 func (c *connection) close(s *segment) {
 	c.halves[s.sender].closed = true
-	if s.Flags&layers.RST == 0 && (c.waits(s.sender) || c.watched && !c.halves[s.sender.peer()].closed || c.waits(s.sender.peer())) {
+	if s.flags&layers.RST == 0 && (c.waits(s.sender) || c.watched && !c.halves[s.sender.peer()].closed || c.waits(s.sender.peer())) {
 		return
 	}
 	c.ended = true

@@ -1,7 +1,5 @@
 package tlsaudit
 
-import "capfleet/internal/pcap/flow"
-
 // Bounds of what is kept. Beyond them the connections that were quiet for longest
 // are given up, with what is known of them.
 const (
@@ -15,7 +13,8 @@ const (
 // table holds the connections in which hellos are looked for.
 type table struct {
 	audit    *Audit
-	all      map[flow.Key]*connection
+	all      map[uint64]*connection // by the sum of the key; more of the same are behind it
+	count    int
 	ring     connection // its newer neighbour is the oldest, its older the newest
 	buffered int
 	closed   [maxClosed]*connection
@@ -24,38 +23,62 @@ type table struct {
 }
 
 func (t *table) reset() {
-	t.all = map[flow.Key]*connection{}
+	t.all = map[uint64]*connection{}
 	t.ring.older, t.ring.newer = &t.ring, &t.ring
 }
 
-// get gives a connection, and makes it the newest; nil when there is none.
-func (t *table) get(key *flow.Key) *connection {
-	c := t.all[*key]
-	if c != nil {
+// get gives a segment's connection, and makes it the newest; nil when there is none.
+func (t *table) get(s *segment) *connection {
+	c := t.all[s.sum]
+	for c != nil && c.key != s.key {
+		c = c.alike
+	}
+	if c != nil && c.newer != &t.ring {
 		c.unlink()
 		t.append(c)
 	}
 	return c
 }
 
-// add makes a connection, in place of one that had the same ends.
-func (t *table) add(key *flow.Key, hash uint32) *connection {
-	if old := t.all[*key]; old != nil {
+// add makes a connection of a segment, in place of one that had the same ends.
+func (t *table) add(s *segment) *connection {
+	if old := t.get(s); old != nil {
 		t.drop(old)
 	}
-	for len(t.all) >= maxConnections {
+	for t.count >= maxConnections {
 		t.drop(t.ring.newer)
 	}
 	var c *connection
 	if n := len(t.free); n > 0 {
 		c, t.free = t.free[n-1], t.free[:n-1]
+		*c = connection{}
 	} else {
 		c = new(connection)
 	}
-	*c = connection{audit: t.audit, key: *key, hash: hash}
-	t.all[*key] = c
+	c.audit, c.key, c.sum, c.hash = t.audit, s.key, s.sum, s.hash
+	c.alike = t.all[s.sum]
+	t.all[s.sum] = c
+	t.count++
 	t.append(c)
 	return c
+}
+
+// remove takes a connection out.
+func (t *table) remove(c *connection) {
+	t.count--
+	c.unlink()
+	first := t.all[c.sum]
+	switch {
+	case first != c:
+		for first.alike != c {
+			first = first.alike
+		}
+		first.alike = c.alike
+	case c.alike != nil:
+		t.all[c.sum] = c.alike
+	default:
+		delete(t.all, c.sum)
+	}
 }
 
 // settle does what follows from a segment of a connection: counts, and forgets what
@@ -86,8 +109,7 @@ func (t *table) drop(c *connection) {
 	if c.queued > 0 {
 		t.closed[c.queued-1] = nil
 	}
-	c.unlink()
-	delete(t.all, c.key)
+	t.remove(c)
 	t.free = append(t.free, c)
 }
 

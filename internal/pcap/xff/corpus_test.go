@@ -14,6 +14,7 @@ import (
 
 	"capfleet/internal/pcap"
 	"capfleet/internal/pcap/corpus"
+	"capfleet/internal/pcap/pcaptest"
 	"capfleet/internal/pcap/xff"
 )
 
@@ -69,6 +70,35 @@ func TestCorpus(t *testing.T) {
 			got := corpus.Forwarded{Packet: h.Packet, Client: h.Source, Server: h.Destination, Header: h.Header, Address: want[i].Address}
 			if got != want[i] {
 				t.Errorf("got %+v, want %+v", got, want[i])
+			}
+		}
+	}
+}
+
+// Captures of strangers give the same in windows and one packet after the other: whole
+// packets and cut ones, and with bytes changed anywhere in them.
+func TestWindowsAgreeWithOneWalk(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		for _, snap := range []int{0, 300} {
+			var b bytes.Buffer
+			if _, err := corpus.Write(&b, corpus.Spec{Seed: seed, Bytes: 1 << 20, Connections: 40, SnapLen: snap}); err != nil {
+				t.Fatal(err)
+			}
+			content := b.Bytes()
+			pcaptest.Spoil(content, 0.03*float64(seed), seed)
+			path := filepath.Join(t.TempDir(), "corpus.pcap")
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			file, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			windows, streamed := search(t, file, corpus.Address4), search(t, bytes.NewReader(content), corpus.Address4)
+			_ = file.Close()
+			if !slices.Equal(windows, streamed) {
+				t.Errorf("seed %d, cut at %d: in windows there are %d headers, else %d", seed, snap, len(windows), len(streamed))
 			}
 		}
 	}

@@ -55,6 +55,21 @@ func newNames(list []string) *names {
 	return n
 }
 
+// next gives the first place behind a line's end, from a place on, where a line begins
+// as a header may; -1 when there is none.
+func (n *names) next(b []byte, from int) int {
+	for {
+		end := bytes.IndexByte(b[from:], '\n')
+		from += end + 1
+		if end < 0 || from == len(b) {
+			return -1
+		}
+		if n.first[b[from]] {
+			return from
+		}
+	}
+}
+
 // match says what the beginning of a line is.
 type match int
 

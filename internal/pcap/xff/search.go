@@ -3,6 +3,7 @@ package xff
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"capfleet/internal/pcap"
@@ -29,7 +30,7 @@ type Search struct {
 	headers *names
 	found   func(Hit)
 
-	open   flow.Watch
+	open   *flow.Watch
 	lines  table
 	packet pcap.Packet
 }
@@ -37,7 +38,7 @@ type Search struct {
 // New gives a Search for an address in the values of headers, see Headers; found is
 // called for each header that names it, in the order in which they end.
 func New(address netip.Addr, headers []string, found func(Hit)) *Search {
-	s := &Search{address: address.Unmap().WithZone(""), headers: newNames(headers), found: found}
+	s := &Search{address: address.Unmap().WithZone(""), headers: newNames(headers), found: found, open: flow.NewWatch()}
 	s.lines.reset()
 	return s
 }
@@ -61,26 +62,28 @@ type place struct{ at, name int }
 // for that of a line; Search.take knows better where a line goes on there.
 func (s *Search) look(b []byte, hits []place) glance {
 	g := glance{hits: hits, open: -1}
-	for at := 0; ; {
+	at := 0
+	if len(b) == 0 || !s.headers.first[b[0]] {
+		at = s.headers.next(b, 0)
+	}
+	for at >= 0 {
 		rest := b[at:]
-		if m, name := s.headers.line(rest); m != other {
-			end := bytes.IndexByte(rest, '\n')
-			if end < 0 {
-				g.open = at
-				return g
-			}
-			if m == header && s.names(rest[:name], bytes.TrimSuffix(rest[name+1:end], []byte{'\r'})) {
-				g.hits = append(g.hits, place{at, name})
-			}
-			at += end + 1
+		m, name := s.headers.line(rest)
+		if m == other {
+			at = s.headers.next(b, at)
 			continue
 		}
-		next := bytes.IndexByte(rest, '\n')
-		if next < 0 {
-			return g
+		end := bytes.IndexByte(rest, '\n')
+		if end < 0 {
+			g.open = at
+			break
 		}
-		at += next + 1
+		if m == header && s.names(rest[:name], bytes.TrimSuffix(rest[name+1:end], []byte{'\r'})) {
+			g.hits = append(g.hits, place{at, name})
+		}
+		at = s.headers.next(b, at+end)
 	}
+	return g
 }
 
 // Packet takes the next packet.
@@ -96,48 +99,56 @@ func (s *Search) Packet(p *pcap.Packet) {
 	}
 }
 
-// mark is a packet of a window that may matter.
-type mark struct {
-	hash  uint32
-	place uint32
-	index uint32 // doubled; 1 is added when it matters by itself
-}
+// marks are the packets of a window that may matter: for each packet where in
+// Search.open its fate lies.
+type marks struct{ slots []uint16 }
 
 // Sift marks the packets that name the address, or leave a header open.
 func (s *Search) Sift(w *pcap.Window, former any) any {
-	marks, ok := former.(*[]mark)
+	m, ok := former.(*marks)
 	if !ok {
-		marks = new([]mark)
+		m = new(marks)
 	}
-	list := (*marks)[:0]
-	link, index := w.Link(), uint32(0)
-	var seg flow.Segment
+	m.slots = slices.Grow(m.slots[:0], w.Len())
+	var outlines [256]flow.Outline
 	var hits [8]place
 	for _, run := range w.Runs() {
-		for _, at := range run {
-			frame, wire := w.Frame(at)
-			if flow.Peek(link, frame, wire, &seg) && len(seg.Payload) > 0 {
-				g := s.look(seg.Payload, hits[:0])
-				m := mark{seg.Hash, at, index}
-				if len(g.hits) > 0 || g.open >= 0 {
-					m.index++
-				}
-				list = append(list, m)
+		for part := range slices.Chunk(run, len(outlines)) {
+			flow.Outlines(w, part, outlines[:])
+			for i, at := range part {
+				m.slots = append(m.slots, s.slot(w, &outlines[i], at, hits[:0]))
 			}
-			index += 2
 		}
 	}
-	*marks = list
-	return marks
+	return m
+}
+
+// slot gives a packet's slot; hits is room to work in.
+func (s *Search) slot(w *pcap.Window, o *flow.Outline, at uint32, hits []place) uint16 {
+	if o.Nothing() {
+		return flow.Never
+	}
+	var seg flow.Segment
+	b, wire := w.Frame(at)
+	if !o.Peek(w.Link(), b, wire, &seg) || len(seg.Payload) == 0 {
+		return flow.Never
+	}
+	if g := s.look(seg.Payload, hits); len(g.hits) > 0 || g.open >= 0 {
+		return flow.Always
+	}
+	return flow.Slot(seg.Hash)
 }
 
 // Take takes the packets that matter.
 func (s *Search) Take(w *pcap.Window, sifted any) {
-	for _, m := range *sifted.(*[]mark) { //nolint:forcetypeassert // what Sift gave
-		if m.index&1 != 0 || s.open.Has(m.hash) {
-			w.Packet(int(m.index>>1), m.place, nil, &s.packet)
+	all, index := sifted.(*marks).slots, 0 //nolint:forcetypeassert // what Sift gave
+	for _, run := range w.Runs() {
+		slots := all[index : index+len(run)]
+		for i := s.open.Next(slots, 0); i < len(slots); i = s.open.Next(slots, i+1) {
+			w.Packet(index+i, run[i], &s.packet)
 			s.Packet(&s.packet)
 		}
+		index += len(run)
 	}
 }
 
