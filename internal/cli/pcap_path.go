@@ -50,8 +50,8 @@ the time.
 With -o json "verdict" has status (lost, complete, unanswered, refused,
 inconclusive, nothing), sentence, direction, last_hop, missing_hop, lost_packets
 and notes; "hops" offset_seconds, drift_ppm, drops and ARP questions of each
-place; "links" what happened between two places in each direction (sent, seen, lost,
-outside the time of the capture, appeared, recut, reordered, duplicated,
+place; "links" what happened between two places in each direction (sent, seen,
+lost, outside the time of the capture, appeared, recut, reordered, duplicated,
 delay_seconds); "lost" the packets; "mappings" translations and proxies that
 were found.
 CSV and jsonl have the links.
