@@ -19,84 +19,67 @@ import (
 // turn: everything that is submitted, claimed, journalled, settled or removed is
 // one. The next process tells it to the end; no act was done twice, and nothing is
 // left of a job that is gone.
-func TestKilledAtEachCommit(t *testing.T) {
+func TestKilledAtEachCommit(t *testing.T) { killAtEachCommit(t, "story", 20, complete) }
+
+// TestRolloutKilledAtEachCommit does the same to a rollout. Its commits are grouped, so
+// that there are fewer than changes.
+func TestRolloutKilledAtEachCommit(t *testing.T) { killAtEachCommit(t, "night", 15, leftByNight) }
+
+// killAtEachCommit kills a child that plays a role, before and after each of its commits
+// in turn, has another play it to the end, and looks at what that left. The last time it
+// comes through. Fewer commits than atLeast, and the failpoints are not where they were.
+func killAtEachCommit(t *testing.T, role string, atLeast int, look func(t *testing.T, dir, when string)) {
+	t.Helper()
 	for _, point := range []string{"commit begins", "commit done"} {
-		for n := 1; ; n++ {
-			dir := tempDir(t)
-			child := childtest.Command(t, "story", dir)
+		for n, killed := 1, true; killed; n++ {
+			dir, when := tempDir(t), fmt.Sprintf("%s %d", point, n)
+			child := childtest.Command(t, role, dir)
 			child.Env = append(child.Env, fmt.Sprintf("FLEETD_FAILPOINT=%s:%d", point, n))
 			out, err := child.CombinedOutput()
-			killed := child.ProcessState.ExitCode() == -1
-			if !killed && err != nil {
-				t.Fatalf("%s %d: %v\n%s", point, n, err, out)
+			if killed = child.ProcessState.ExitCode() == -1; killed {
+				out, err = childtest.Command(t, role, dir).CombinedOutput()
 			}
-			if killed {
-				again := childtest.Command(t, "story", dir)
-				if out, err := again.CombinedOutput(); err != nil {
-					t.Fatalf("after %s %d: %v\n%s", point, n, err, out)
-				}
+			if err != nil {
+				t.Fatalf("%s (killed: %t): %v\n%s", when, killed, err, out)
 			}
-			complete(t, dir, fmt.Sprintf("%s %d", point, n))
+			look(t, dir, when)
 			if !killed {
-				if n < 20 {
-					t.Errorf("the story has only %d commits", n)
+				if n < atLeast {
+					t.Errorf("there are only %d commits", n)
 				}
 				t.Logf("%s: %d commits", point, n-1)
-				break
 			}
 		}
 	}
 }
 
-// TestRolloutKilledAtEachCommit does the same to a rollout.
-func TestRolloutKilledAtEachCommit(t *testing.T) {
-	for _, point := range []string{"commit begins", "commit done"} {
-		for n := 1; ; n++ {
-			dir := tempDir(t)
-			child := childtest.Command(t, "night", dir)
-			child.Env = append(child.Env, fmt.Sprintf("FLEETD_FAILPOINT=%s:%d", point, n))
-			out, err := child.CombinedOutput()
-			killed := child.ProcessState.ExitCode() == -1
-			if !killed && err != nil {
-				t.Fatalf("%s %d: %v\n%s", point, n, err, out)
-			}
-			if killed {
-				if out, err := childtest.Command(t, "night", dir).CombinedOutput(); err != nil {
-					t.Fatalf("after %s %d: %v\n%s", point, n, err, out)
-				}
-			}
-			for _, problem := range leftByNight(t, dir) {
-				t.Errorf("%s %d: %s", point, n, problem)
-			}
-			if !killed {
-				if n < 15 { // fewer than there are changes: commits are grouped
-					t.Errorf("the night has only %d commits", n)
-				}
-				t.Logf("%s: %d commits", point, n-1)
-				break
-			}
-		}
-	}
-}
-
-func leftByNight(t *testing.T, dir string) []string {
+// left opens what a child left in a folder, and gives the acts on its devices.
+func left(t *testing.T, dir string) (h *harness, acts string) {
 	t.Helper()
 	db, opts, err := openDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	h := &harness{t: t, db: db, opts: opts}
+	t.Cleanup(func() { _ = db.Close() })
+	h = &harness{t: t, db: db, opts: opts}
 	h.reopen()
-	acts, err := os.ReadFile(filepath.Join(dir, "world"))
+	world, err := os.ReadFile(filepath.Join(dir, "world"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h, string(world)
+}
+
+func leftByNight(t *testing.T, dir, when string) {
+	t.Helper()
+	h, acts := left(t, dir)
 	tasks, err := h.Tasks(t.Context(), "1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return nightIsOver(string(acts), tasks)
+	for _, problem := range nightIsOver(acts, tasks) {
+		t.Errorf("%s: %s", when, problem)
+	}
 }
 
 // nightIsOver checks what a night that came to its end has left: each unit was out
@@ -127,19 +110,9 @@ func nightIsOver(acts string, tasks []jobs.Task) (problems []string) {
 // complete checks what a story that was told to the end has left.
 func complete(t *testing.T, dir, when string) {
 	t.Helper()
-	db, opts, err := openDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	h := &harness{t: t, db: db, opts: opts}
-	h.reopen()
-	acts, err := os.ReadFile(filepath.Join(dir, "world"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, acts := left(t, dir)
 	for _, unit := range names(2) {
-		if n := strings.Count(string(acts), unit+"\n"); n != 1 {
+		if n := strings.Count(acts, unit+"\n"); n != 1 {
 			t.Errorf("%s: the act on %s was done %d times", when, unit, n)
 		}
 	}
