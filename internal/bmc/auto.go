@@ -68,7 +68,7 @@ func AutoFrom(worked Protocol, target Target, opts Options) (Reader, error) {
 	}
 	var readers []Reader
 	for _, protocol := range order {
-		// An account that is too long for IPMI may be right for the others.
+		// An account that is too long for IPMI, or a jump host, may be right for the others.
 		if reader, err := New(protocol, target, opts); err == nil || protocol != IPMILan {
 			if err != nil {
 				return nil, err

@@ -46,6 +46,9 @@ type lanReader struct {
 
 func newLAN(target Target, opts Options) (*lanReader, error) {
 	switch {
+	case target.Dial != nil:
+		return nil, &fault.Error{Kind: fault.Unsupported, Act: "reach BMC " + target.Host, Stage: "jump", Err: errors.New("IPMI is UDP, and a jump host forwards TCP alone"),
+			Next: "set the BMC's protocol to redfish or supermicro_web, or its jump to none"}
 	case len(target.Username) > rmcpplus.MaxUserNameLength:
 		return nil, fault.New(fault.Invalid, "the user name %q of the BMC %s is longer than the %d bytes of IPMI", target.Username, target.Host, rmcpplus.MaxUserNameLength)
 	case len(target.Password.Reveal()) > maxPassword:

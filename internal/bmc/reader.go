@@ -82,6 +82,23 @@ type Target struct {
 	Username string
 	Password secret.String
 	TLS      TLS
+	// Dial opens a TCP connection to the BMC's web server, through jump hosts; nil is a
+	// net.Dialer. IPMI is UDP and cannot go that way.
+	Dial func(ctx context.Context, host string, port int) (net.Conn, error)
+	// Via names the way that Dial takes: behind other jump hosts the same address is
+	// another BMC.
+	Via string
+}
+
+// dial opens a TCP connection to a port of the BMC, if its own is not another.
+func (t Target) dial(ctx context.Context, port int) (net.Conn, error) {
+	if t.Dial == nil {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", t.address(port))
+	}
+	if t.Port != 0 {
+		port = t.Port
+	}
+	return t.Dial(ctx, t.Host, port)
 }
 
 func (t Target) address(port int) string {

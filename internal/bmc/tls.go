@@ -49,15 +49,14 @@ func Fingerprint(der []byte) string {
 // no credential: what it gives is to be compared by a person before it is pinned.
 func Show(ctx context.Context, target Target) (Certificate, error) {
 	act := "get the certificate of BMC " + target.Host
-	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // it is shown, not trusted
-	conn, err := dialer.DialContext(ctx, "tcp", target.address(httpsPort))
+	conn, err := target.dial(ctx, httpsPort)
 	if err != nil {
 		return Certificate{}, webError(ctx, act, err)
 	}
 	defer func() { _ = conn.Close() }()
-	secured, ok := conn.(*tls.Conn)
-	if !ok {
-		return Certificate{}, fault.New(fault.Internal, "%s: %T is no TLS connection", act, conn)
+	secured := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is shown, not trusted
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return Certificate{}, webError(ctx, act, err)
 	}
 	shown := secured.ConnectionState().PeerCertificates
 	if len(shown) == 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -45,7 +46,10 @@ func newWebClient(target Target, opts Options) (*webClient, error) {
 		timeout: opts.WebTimeout,
 		client: &http.Client{
 			// No proxy: a BMC is on the management network.
-			Transport: &http.Transport{TLSClientConfig: config, MaxConnsPerHost: 1, MaxResponseHeaderBytes: 64 << 10},
+			Transport: &http.Transport{
+				TLSClientConfig: config, MaxConnsPerHost: 1, MaxResponseHeaderBytes: 64 << 10,
+				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return target.dial(ctx, port) },
+			},
 			// A redirect could take the password elsewhere; nothing here needs one.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},

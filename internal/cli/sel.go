@@ -227,6 +227,10 @@ func (r *selRow) is(word string) bool {
 func selAnswer(ans *answer, res api.Results) {
 	ans.view = selView()
 	ans.empty = "no records"
+	var spec selSpec
+	if json.Unmarshal(res.Job.Spec, &spec) == nil && spec.NewOnly {
+		ans.empty = "no new records"
+	}
 	ans.makeLines = func() ([]json.RawMessage, error) {
 		lines := make([]json.RawMessage, len(res.Rows))
 		for i, raw := range res.Rows {

@@ -197,12 +197,12 @@ func (a *app) verifyDossier(opts *outputFlags, file, keyFile string) error {
 		a.say("the dossier is not what was signed")
 		return status(fault.ExitFailed)
 	case rep.Trusted != nil && !*rep.Trusted:
-		a.say("it is signed by %s, which is none of the keys in %s", rep.Fingerprint, keyFile)
+		a.say("it is signed by\n  %s\nwhich is none of the keys in %s", rep.Fingerprint, keyFile)
 		return status(fault.ExitFailed)
 	case rep.Trusted == nil:
-		a.remark("it is whole and signed by %s; compare that with fleetd's dossier_key.pub, or use --key", rep.Fingerprint)
+		a.remark("it is whole and signed by\n  %s\ncompare that with fleetd's dossier_key.pub, or use --key", rep.Fingerprint)
 	default:
-		a.remark("it is whole and signed by %s, which is in %s", rep.Fingerprint, keyFile)
+		a.remark("it is whole and signed by\n  %s\nwhich is in %s", rep.Fingerprint, keyFile)
 	}
 	return nil
 }

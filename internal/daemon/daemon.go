@@ -189,7 +189,7 @@ func (d *Daemon) open(ctx context.Context) error {
 	secrets := &secret.Resolver{}
 	d.done("secrets", func() error { secrets.Close(); return nil })
 	d.history = history.New(db, d.opts.Upkeep.HistoryAge)
-	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets, d.artifacts, &d.streams, d.rings(secrets, transfer.NewBuffers(0)), d.dossiers(secrets),
+	ops := operations(parse.NewLibrary(d.opts.Overrides), dialer, d.definition, secrets, d.artifacts, &d.streams, d.rings(secrets, dialer, transfer.NewBuffers(0)), d.dossiers(secrets, dialer),
 		history.NewOperation(d.history, d.caughtUp))
 	d.operations = map[string]operation.Operation{}
 	for _, op := range ops {

@@ -25,8 +25,8 @@ const (
 )
 
 // dossiers is what the operation that gathers dossiers is made of.
-func (d *Daemon) dossiers(secrets *secret.Resolver) sel.GatherOptions {
-	return sel.GatherOptions{Options: sel.Options{Secrets: secrets}, Actions: actions{d}, Definitions: d.definition, Signer: d.dossierSigner()}
+func (d *Daemon) dossiers(secrets *secret.Resolver, through sel.Through) sel.GatherOptions {
+	return sel.GatherOptions{Options: sel.Options{Secrets: secrets, Through: through}, Actions: actions{d}, Definitions: d.definition, Signer: d.dossierSigner()}
 }
 
 // dossierSigner gives the key that signs dossiers, which is made on first use.

@@ -16,8 +16,8 @@ import (
 
 // rings gives captures what they need of the rest of fleetd. The engine is there
 // by the time that a job asks.
-func (d *Daemon) rings(secrets *secret.Resolver, buffers *transfer.Buffers) capture.RingOptions {
-	watcher := sel.NewWatcher(sel.Options{Secrets: secrets})
+func (d *Daemon) rings(secrets *secret.Resolver, through sel.Through, buffers *transfer.Buffers) capture.RingOptions {
+	watcher := sel.NewWatcher(sel.Options{Secrets: secrets, Through: through})
 	return capture.RingOptions{
 		Spool:   filepath.Join(d.opts.StateDir, "captures"),
 		Buffers: buffers,

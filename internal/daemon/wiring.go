@@ -49,8 +49,8 @@ func operations(lib *parse.Library, dialer *sshconn.Dialer, definition func(stri
 		check.New(),
 		hostkeys.New(dialer, dialer),
 		capture.New(hub, rings),
-		sel.New(sel.Options{Secrets: secrets}),
-		sel.NewCertificates(),
+		sel.New(sel.Options{Secrets: secrets, Through: dialer}),
+		sel.NewCertificates(dialer),
 		sel.NewDossier(dossiers),
 		hotfix.New(hotfix.Options{Definitions: definition, File: artifactFile(artifacts), Buffers: rings.Buffers}),
 	}

@@ -104,6 +104,9 @@ type BMC struct {
 	TLSPins []string `json:"tls_pins,omitempty"`
 	// PlainHTTP sends the password in the clear: its web server has no TLS.
 	PlainHTTP bool `json:"plain_http,omitempty"`
+	// Jump is the chain of hosts to go through, nearest to us first, as a device's. It
+	// is the BMC's own: the device's is not used.
+	Jump []Hop `json:"jump,omitempty"`
 	// KnownBMCs is the absolute path of the file of certificates that were pinned
 	// by `device trust --bmc`. It need not exist.
 	KnownBMCs string `json:"known_bmcs"`

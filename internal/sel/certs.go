@@ -45,14 +45,17 @@ type CertificateRow struct {
 	Status    string    `json:"status"` // before anything is pinned
 }
 
-type certificates struct{ pins pinFiles }
+type certificates struct {
+	through Through
+	pins    pinFiles
+}
 
 var _ operation.Operation = (*certificates)(nil)
 
 // NewCertificates gives the operation "bmccerts", which shows the certificates of
 // BMCs for a person to compare and have pinned. It sends no credential and pins
 // nothing. Its spec is empty.
-func NewCertificates() operation.Operation { return &certificates{} }
+func NewCertificates(through Through) operation.Operation { return &certificates{through: through} }
 
 // Name implements operation.Operation.
 func (c *certificates) Name() string { return CertificatesName }
@@ -97,7 +100,7 @@ func (c *certificates) Steps(_ json.RawMessage, unit operation.Unit) ([]operatio
 func (c *certificates) show(ctx context.Context, env operation.Env, dev *device.Device) error {
 	ctx, cancel := context.WithTimeout(ctx, showLimit)
 	defer cancel()
-	cert, err := bmc.Show(ctx, bmc.Target{Host: dev.BMC.Host, Port: dev.BMC.Port})
+	cert, err := bmc.Show(ctx, bmc.Target{Host: dev.BMC.Host, Port: dev.BMC.Port, Dial: dial(c.through, dev)})
 	if err != nil {
 		return err
 	}

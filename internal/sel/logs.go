@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -91,8 +92,27 @@ func (l *logs) target(ctx context.Context, dev *device.Device) (bmc.Target, erro
 	}
 	return bmc.Target{
 		Host: b.Host, Port: b.Port, Username: b.Credentials.Username, Password: password,
-		TLS: bmc.TLS{Pins: append(pinned, b.TLSPins...), Plain: b.PlainHTTP},
+		TLS:  bmc.TLS{Pins: append(pinned, b.TLSPins...), Plain: b.PlainHTTP},
+		Dial: dial(l.opts.Through, dev), Via: via(dev),
 	}, nil
+}
+
+// via names the last jump host of a BMC.
+func via(dev *device.Device) string {
+	if n := len(dev.BMC.Jump); n > 0 {
+		return dev.BMC.Jump[n-1].Name
+	}
+	return ""
+}
+
+// dial is how the BMC of a device is reached: nil where directly.
+func dial(through Through, dev *device.Device) func(ctx context.Context, host string, port int) (net.Conn, error) {
+	if len(dev.BMC.Jump) == 0 {
+		return nil
+	}
+	return func(ctx context.Context, host string, port int) (net.Conn, error) {
+		return through.Through(ctx, dev.BMC.Jump, dev.KnownHosts, host, port)
+	}
 }
 
 // secretKind is the kind of an error of a secret that was not read because the
@@ -176,7 +196,7 @@ type refusals struct {
 }
 
 // account is a user of a BMC.
-type account struct{ host, username string }
+type account struct{ via, host, username string }
 
 type refusal struct {
 	password [sha256.Size]byte
@@ -185,7 +205,7 @@ type refusal struct {
 	times    int
 }
 
-func accountOf(t bmc.Target) account { return account{bmc.HostName(t.Host, t.Port), t.Username} }
+func accountOf(t bmc.Target) account { return account{t.Via, bmc.HostName(t.Host, t.Port), t.Username} }
 
 func (r *refusals) code(password secret.String) (code [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, r.key[:])

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -39,9 +40,17 @@ type Secrets interface {
 	Resolve(ctx context.Context, ref secret.Ref) (secret.String, error)
 }
 
+// Through opens a TCP connection to host and port by way of jump hosts, whose keys
+// are in the file knownHosts; *sshconn.Dialer does.
+type Through interface {
+	Through(ctx context.Context, chain []device.Hop, knownHosts, host string, port int) (net.Conn, error)
+}
+
 // Options is what the operation is made of.
 type Options struct {
 	Secrets Secrets
+	// Through reaches BMCs that are behind jump hosts.
+	Through Through
 	// BMC tunes the readers.
 	BMC bmc.Options
 }
@@ -76,7 +85,7 @@ func withoutBMC(devices []*device.Device) map[string]string {
 	omit := map[string]string{}
 	for _, dev := range devices {
 		if dev.BMC == nil {
-			omit[dev.Name] = "the inventory gives it no BMC"
+			omit[dev.Name] = "no BMC in the inventory"
 		}
 	}
 	return omit
@@ -113,7 +122,11 @@ func (c *check) Steps(raw json.RawMessage, unit operation.Unit) ([]operation.Ste
 // memoryKey is the key of what is kept of a BMC. It names the BMC, so that
 // another one in the inventory begins anew.
 func memoryKey(dev *device.Device) string {
-	return "bmc/" + bmc.HostName(dev.BMC.Host, dev.BMC.Port)
+	key := "bmc/" + bmc.HostName(dev.BMC.Host, dev.BMC.Port)
+	if by := via(dev); by != "" {
+		key += " via " + by
+	}
+	return key
 }
 
 // read reads one BMC's log and puts out its records.

@@ -25,7 +25,7 @@
 //
 // SETTINGS are platform, site, credentials, jump, labels, ssh (max_sessions,
 // connect_timeout, command_timeout, keepalive, legacy_algorithms) and bmc
-// (protocol, credentials, plain_http; in a device also address and tls_pins, a
+// (protocol, credentials, jump, plain_http; in a device also address and tls_pins, a
 // list of SHA-256 fingerprints of certificates). An address of a BMC with a port
 // needs a protocol other than auto. plain_http: true is the only way to a password
 // sent without TLS.
@@ -61,4 +61,8 @@
 // its own jump host; the chain may not be a circle. user@host:port uses the
 // private key and the agent of the device that names it, under that user name;
 // its password is never sent there, because it belongs to another host.
+//
+// A BMC has no jump host but its own, bmc: {jump: JUMP}: it is often in another
+// network than its device. ipmi_lan cannot go through one, because it is UDP, and
+// auto tries the other protocols alone.
 package inventory

@@ -103,6 +103,7 @@ func build(src []byte, dir string, opts Options, found *problems) *Inventory {
 		devices:   make(map[string]*device.Device, len(f.devices)),
 		creds:     make(map[string]device.Credentials, len(f.credentials)),
 		jumps:     make(map[string]text, len(f.devices)),
+		bmcJumps:  make(map[string]text, len(f.devices)),
 	}
 	devices := r.run()
 	return &Inventory{

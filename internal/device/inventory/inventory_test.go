@@ -115,7 +115,7 @@ devices:
     covers: [b, a]
     jump: two
     ssh: {legacy_algorithms: true}
-    bmc: {address: "[2001:db8::1]:8443", protocol: redfish, credentials: bmc, tls_pins: ["`+strings.Repeat("ab:", 31)+`AB", `+strings.Repeat("CD", 32)+`]}
+    bmc: {address: "[2001:db8::1]:8443", protocol: redfish, credentials: bmc, jump: two, tls_pins: ["`+strings.Repeat("ab:", 31)+`AB", `+strings.Repeat("CD", 32)+`]}
 `)
 	key := device.Credentials{
 		Name: "key", Username: "root", PrivateKey: secret.Ref{File: "/keys/id"},
@@ -139,7 +139,8 @@ devices:
 		KnownHosts: "/inv/keys/hosts",
 		BMC: &device.BMC{Host: "2001:db8::1", Port: 8443, Protocol: "redfish", Credentials: device.Credentials{
 			Name: "bmc", Username: "ADMIN", Password: secret.Ref{File: "/bmc"},
-		}, TLSPins: []string{strings.Repeat("AB", 32), strings.Repeat("CD", 32)}, KnownBMCs: "/inv/keys/known_bmcs"},
+		}, TLSPins: []string{strings.Repeat("AB", 32), strings.Repeat("CD", 32)}, KnownBMCs: "/inv/keys/known_bmcs",
+			Jump: []device.Hop{{Name: "two", Host: "bastion.example.com", Port: 2022, Credentials: key, SSH: plain}}},
 	}, {
 		Name: "two", Platform: "linux", Host: "bastion.example.com", Port: 2022, Credentials: key, SSH: plain,
 		Labels: map[string]string{"owner": "net"}, KnownHosts: "/inv/keys/hosts",

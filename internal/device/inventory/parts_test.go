@@ -134,3 +134,46 @@ devices:
 		t.Errorf("%q", got)
 	}
 }
+
+// TestBMCJump: a BMC goes through its own jump host and not through its device's, a
+// jump host in the group does not go through itself, and UDP goes through none.
+func TestBMCJump(t *testing.T) {
+	t.Parallel()
+	load := func(protocol string) (*Inventory, error) {
+		path := filepath.Join(t.TempDir(), "inventory.yaml")
+		doc := `version: 1
+credentials: {default: {username: u, password: {env: HOME}}}
+groups: {all: {platform: linux, bmc: {credentials: default, jump: gate, protocol: ` + protocol + `}}}
+devices:
+  - {name: gate, address: 192.0.2.1, jump: outer, groups: [all], bmc: {address: 192.0.2.101}}
+  - {name: outer, address: 192.0.2.2, groups: [all]}
+  - {name: inner, address: 192.0.2.3, jump: outer, groups: [all], bmc: {address: 192.0.2.103}}
+  - {name: near, address: 192.0.2.4, jump: outer, groups: [all], bmc: {address: 192.0.2.104, jump: none}}
+`
+		if err := os.WriteFile(path, []byte(doc), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return Load(path, Options{})
+	}
+	inv, err := load("redfish")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]string{"gate": nil, "inner": {"outer", "gate"}, "near": nil} {
+		dev, err := inv.Device(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, hop := range dev.BMC.Jump {
+			got = append(got, hop.Name)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: by way of %q, want %q", name, got, want)
+		}
+	}
+	const refused = `device "inner": bmc: jump "gate" cannot carry ipmi_lan, which is UDP: SSH forwards TCP alone; set the protocol redfish or supermicro_web, or jump: none`
+	if _, err := load("ipmi_lan"); err == nil || !strings.Contains(err.Error(), refused) {
+		t.Errorf("%v", err)
+	}
+}

@@ -144,6 +144,8 @@ func TestEachMistake(t *testing.T) {
 		"bmc pin":              {"    site: lon", "    bmc: {address: 192.0.2.9, credentials: default, tls_pins: [ab12]}", []string{`13:64: device "lon-probe-01": bmc: tls_pins: "ab12" is no SHA-256 fingerprint of a certificate: 64 hexadecimal digits, with or without colons`}},
 		"bmc port":             {"    site: lon", "    bmc: {address: 192.0.2.9:8443, credentials: default}", []string{`13:10: device "lon-probe-01": bmc: the address has a port, so protocol must say what is there (supermicro_web, ipmi_lan or redfish)`}},
 		"bmc in the clear":     {"    site: lon", "    bmc: {address: 192.0.2.9, credentials: default, plain_http: yes}", []string{`13:65: device "lon-probe-01": bmc: plain_http is true or false, not "yes"`}},
+		"bmc jump of itself":   {"    site: lon", "    bmc: {address: 192.0.2.9, credentials: default, protocol: redfish, jump: lon-probe-01}", []string{`13:78: device "lon-probe-01": bmc: jump is the device itself, which does not answer when its BMC is needed`}},
+		"bmc jump of nobody":   {"    site: lon", "    bmc: {address: 192.0.2.9, credentials: default, protocol: redfish, jump: lon-probe-O2}", []string{`13:78: device "lon-probe-01": bmc.jump "lon-probe-O2" is no device of this inventory, and no user@host:port; did you mean "lon-probe-01"?`}},
 		"bmc address":          {"    site: lon", "    bmc: {credentials: default}", []string{`13:10: device "lon-probe-01": bmc: address is missing`}},
 
 		"username":             {"username: fleet,", `username: "fl eet",`, []string{`5:23: credentials "default": username holds a space or a control character`}},

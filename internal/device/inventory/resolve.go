@@ -31,7 +31,8 @@ type resolver struct {
 	entries map[string]*entry
 	devices map[string]*device.Device
 	creds   map[string]device.Credentials
-	jumps   map[string]text // by device, after inheritance; the zero text is none
+	// By device, after inheritance; the zero text is none.
+	jumps, bmcJumps map[string]text
 }
 
 func (r *resolver) run() []*device.Device {
@@ -49,7 +50,10 @@ func (r *resolver) run() []*device.Device {
 	r.pairs()
 	if r.acyclic() {
 		for name, d := range r.devices {
-			d.Jump = r.hops(name)
+			d.Jump = r.hops(name, r.jumps[name])
+			if d.BMC != nil {
+				d.BMC.Jump = r.hops(name, r.bmcJumps[name])
+			}
 		}
 	}
 	return slices.SortedFunc(maps.Values(r.devices), func(a, b *device.Device) int { return cmp.Compare(a.Name, b.Name) })
@@ -124,9 +128,13 @@ func (r *resolver) settingsReferences(what string, s *settings) {
 			}
 		}
 	}
-	if t := &s.attrs[attrJump]; t.set && t.value != noJump {
+	for _, a := range []attr{attrJump, attrBMCJump} {
+		t := &s.attrs[a]
+		if !t.set || t.value == noJump {
+			continue
+		}
 		if problem := r.checkJump(t.value); problem != "" {
-			f := r.add(t.at, "%s: jump %s %s", what, quote(t.value), problem)
+			f := r.add(t.at, "%s: %s %s %s", what, a, quote(t.value), problem)
 			if !strings.Contains(t.value, "@") {
 				f.near(t.value, maps.Keys(r.entries))
 			}
@@ -218,9 +226,10 @@ func (r *resolver) device(e *entry) *device.Device {
 	}
 	d.Credentials = r.creds[creds.value]
 	d.SSH = sshSettings(get)
-	r.jumps[d.Name] = r.jump(e, get(attrJump), what, d.Credentials)
+	r.jumps[d.Name] = r.jump(e, attrJump, get(attrJump), what, d.Credentials)
 	if e.bmc != nil {
 		d.BMC = r.bmc(e, what, get)
+		r.bmcJumps[d.Name] = r.bmcJump(e, d, what, get(attrBMCJump))
 	}
 	return d
 }
@@ -337,15 +346,30 @@ func (r *resolver) bmc(e *entry, what string, get func(attr) text) *device.BMC {
 	return out
 }
 
+// bmcJump gives the jump host of a device's BMC, which is never the one of the
+// device by itself: BMCs are often in another network.
+func (r *resolver) bmcJump(e *entry, d *device.Device, what string, t text) text {
+	t = r.jump(e, attrBMCJump, t, what, d.Credentials)
+	switch at := cmp.Or(e.settings.attrs[attrBMCJump].at, e.bmc.at); {
+	case t.value == d.Name:
+		r.add(at, "%s: bmc: jump is the device itself, which does not answer when its BMC is needed", what)
+		return text{}
+	case t.value != "" && d.BMC.Protocol == bmcIPMI:
+		r.add(at, "%s: bmc: jump %s cannot carry %s, which is UDP: SSH forwards TCP alone; set the protocol redfish or supermicro_web, or jump: none",
+			what, quote(t.value), bmcIPMI)
+	}
+	return t
+}
+
 // jump gives the jump host in force. A device does not inherit itself.
-func (r *resolver) jump(e *entry, t text, what string, creds device.Credentials) text {
-	if !t.set || t.value == noJump || t.value == e.name.value && !e.settings.attrs[attrJump].set {
+func (r *resolver) jump(e *entry, a attr, t text, what string, creds device.Credentials) text {
+	if !t.set || t.value == noJump || t.value == e.name.value && !e.settings.attrs[a].set {
 		return text{}
 	}
 	if strings.Contains(t.value, "@") && creds.Name != "" && creds.PrivateKey.IsZero() && !creds.Agent {
-		r.add(cmp.Or(e.settings.attrs[attrJump].at, e.name.at),
-			"%s: jump %s needs a private_key or the agent, which credentials %s do not have: a password is not sent to another host; make the jump host a device with credentials of its own",
-			what, quote(t.value), quote(creds.Name))
+		r.add(cmp.Or(e.settings.attrs[a].at, e.name.at),
+			"%s: %s %s needs a private_key or the agent, which credentials %s do not have: a password is not sent to another host; make the jump host a device with credentials of its own",
+			what, a, quote(t.value), quote(creds.Name))
 	}
 	return t
 }
@@ -407,10 +431,11 @@ func (r *resolver) acyclic() bool {
 	return ok
 }
 
-// hops gives the chain of jump hosts of a device, nearest to us first.
-func (r *resolver) hops(name string) []device.Hop {
+// hops gives the chain of jump hosts that ends with the one that a device names,
+// nearest to us first.
+func (r *resolver) hops(name string, jump text) []device.Hop {
 	var out []device.Hop
-	for jump := r.jumps[name]; jump.value != ""; jump = r.jumps[name] {
+	for ; jump.value != ""; jump = r.jumps[name] {
 		if len(out) == maxHops {
 			r.add(r.entries[name].name.at, "device %s: more than %d jump hosts one after the other", quote(name), maxHops)
 			return nil

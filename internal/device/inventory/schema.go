@@ -40,12 +40,13 @@ const (
 	attrBMCProtocol
 	attrBMCCredentials
 	attrBMCPlainHTTP
+	attrBMCJump
 	attrCount
 )
 
 func (a attr) String() string {
 	return [...]string{"platform", "site", "credentials", "jump", "ssh.max_sessions", "ssh.connect_timeout",
-		"ssh.command_timeout", "ssh.keepalive", "ssh.legacy_algorithms", "bmc.protocol", "bmc.credentials", "bmc.plain_http"}[a]
+		"ssh.command_timeout", "ssh.keepalive", "ssh.legacy_algorithms", "bmc.protocol", "bmc.credentials", "bmc.plain_http", "bmc.jump"}[a]
 }
 
 // The file as it is written, each value with its place.

@@ -153,7 +153,7 @@ func (s *schema) duration(n *yaml.Node, what string, lowest, highest time.Durati
 
 // bmcSettings reads a BMC's block; only a device's own has an address and pins.
 func (s *schema) bmcSettings(n *yaml.Node, what string, own bool, into *settings) *bmc {
-	keys := []string{"protocol", "credentials", "plain_http"}
+	keys := []string{"protocol", "credentials", "jump", "plain_http"}
 	if own {
 		keys = append(keys, "address", "tls_pins")
 	}
@@ -188,6 +188,8 @@ func (s *schema) bmcSettings(n *yaml.Node, what string, own bool, into *settings
 			into.attrs[attrBMCProtocol] = t
 		case "credentials":
 			into.attrs[attrBMCCredentials] = t
+		case "jump":
+			into.attrs[attrBMCJump] = t
 		}
 	}) {
 		return nil
@@ -215,5 +217,8 @@ func (s *schema) pins(n *yaml.Node, what string) []string {
 
 // bmcAuto is the protocol of a BMC for which nobody names one.
 const bmcAuto = "auto"
+
+// bmcIPMI is the protocol that is UDP.
+const bmcIPMI = "ipmi_lan"
 
 func bmcProtocols() []string { return []string{bmcAuto, "supermicro_web", "ipmi_lan", "redfish"} }

@@ -50,7 +50,7 @@ func (inv *Inventory) Warnings() []string {
 func (inv *Inventory) unpinnedBMCs() []string {
 	waiting, path := 0, ""
 	for _, d := range inv.devices {
-		if b := d.BMC; b != nil && b.Protocol != "ipmi_lan" && b.Protocol != bmcAuto && !b.PlainHTTP && len(b.TLSPins) == 0 {
+		if b := d.BMC; b != nil && b.Protocol != bmcIPMI && b.Protocol != bmcAuto && !b.PlainHTTP && len(b.TLSPins) == 0 {
 			waiting, path = waiting+1, b.KnownBMCs
 		}
 	}
@@ -87,6 +87,9 @@ func (inv *Inventory) references(what func(*device.Credentials) []secret.Ref) []
 		}
 		if d.BMC != nil {
 			add(&d.BMC.Credentials)
+			for i := range d.BMC.Jump {
+				add(&d.BMC.Jump[i].Credentials)
+			}
 		}
 	}
 	return slices.SortedFunc(maps.Keys(all), func(a, b secret.Ref) int {
