@@ -67,7 +67,7 @@ func (d *Daemon) request(ctx context.Context, by string, req api.JobRequest) (jo
 		RequestID:   req.RequestID,
 		Coordinated: prepared.Coordinated,
 		Beside:      prepared.Beside,
-		Warnings:    append(slices.Clone(prepared.Warnings), omitted(prepared.Omit)...),
+		Warnings:    slices.Concat(inv.SelectionWarnings(selection(req.Selection)), prepared.Warnings, omitted(prepared.Omit)),
 		Rollout:     policy,
 	}
 	if policy != nil {

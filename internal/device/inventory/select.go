@@ -289,6 +289,38 @@ func (v vocabulary) check(r labels.Requirement) error {
 	return nil
 }
 
+// SelectionWarnings tells of values in a selector that no device has. Select takes
+// them: a label may have any value, and tier!=lab is right before there is a lab. But a
+// slip there leaves devices out of a selection, or in it, without anybody being told. A
+// selection that Select refuses has none.
+func (inv *Inventory) SelectionWarnings(sel Selection) []string {
+	if strings.TrimSpace(sel.Selector) == "" {
+		return nil
+	}
+	requirements, err := inv.selector(sel.Selector)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, r := range requirements {
+		if slices.Contains(virtualKeys(), r.Key()) || r.Operator() == selection.GreaterThan || r.Operator() == selection.LessThan {
+			continue // their values are checked, or are bounds
+		}
+		values := inv.vocabulary[r.Key()]
+		for _, value := range slices.Sorted(slices.Values(r.ValuesUnsorted())) {
+			if values[value] {
+				continue
+			}
+			text := fmt.Sprintf("selector %s: no device has %s=%s", quote(sel.Selector), r.Key(), value)
+			if near, ok := hint.Nearest(value, maps.Keys(values)); ok {
+				text += fmt.Sprintf(", did you mean %s=%s?", r.Key(), near)
+			}
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
 // hint names the nearest value where a label's value is one that nobody has.
 func (v vocabulary) hint(requirements []labels.Requirement) string {
 	for _, r := range requirements {

@@ -37,6 +37,28 @@ func names(devices []*device.Device) []string {
 	return out
 }
 
+// A value that nobody has is told of where the selection matches all the same.
+func TestSelectionWarnings(t *testing.T) {
+	t.Parallel()
+	inv := load(t, fleet)
+	for selector, want := range map[string][]string{
+		"":                                       nil,
+		"site=lon,role in (probe,cms),tier!=lab": nil,
+		"rack>6":                                 nil,
+		"!role,!nothing":                         nil,
+		"tier!=lba":                              {`selector "tier!=lba": no device has tier=lba, did you mean tier=lab?`},
+		"role in (probe,csm)":                    {`selector "role in (probe,csm)": no device has role=csm, did you mean role=cms?`},
+		"tier notin (lab,zzzzzz,corre)": {`selector "tier notin (lab,zzzzzz,corre)": no device has tier=corre, did you mean tier=core?`,
+			`selector "tier notin (lab,zzzzzz,corre)": no device has tier=zzzzzz`},
+		"sit=lon":  nil, // refused
+		"not a = ": nil,
+	} {
+		if diff := cmp.Diff(want, inv.SelectionWarnings(Selection{Selector: selector})); diff != "" {
+			t.Errorf("%s:\n%s", selector, diff)
+		}
+	}
+}
+
 func TestSelect(t *testing.T) {
 	t.Parallel()
 	inv := load(t, fleet)
