@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ type analysisOptions struct {
 	ip      string
 	headers []string
 	weak    string
+	failOn  string
 	maxRows int
 }
 
@@ -29,8 +31,10 @@ func (o *analysisOptions) register(cmd *cobra.Command) {
 	fl.StringVar(&o.ip, "ip", "", "with --analyze xff: the client's `address`")
 	fl.StringArrayVar(&o.headers, "header", nil, "with --analyze xff: another `name` of a header; may be repeated")
 	fl.StringVar(&o.weak, "weak", "tls1.1", "with --analyze tls-audit: the newest `version` that is weak")
+	fl.StringVar(&o.failOn, "fail-on", "", "with --analyze tls-audit: exit with 6 when there are such sessions: weak")
 	fl.IntVar(&o.maxRows, "max-rows", 20_000, "with --analyze: rows that are kept of each device; the others are counted")
 	_ = cmd.RegisterFlagCompletionFunc("analyze", cobra.FixedCompletions(capturejob.Analyses(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{failOnWeak}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("weak", cobra.FixedCompletions(weakVersions(), cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -46,7 +50,7 @@ func (o *analysisOptions) spec(cmd *cobra.Command, ring *capturejob.Ring) (*capt
 		return nil
 	}
 	if !cmd.Flags().Changed("analyze") {
-		return nil, refuse("is for --analyze", "ip", "header", "weak", "max-rows")
+		return nil, refuse("is for --analyze", "ip", "header", "weak", "fail-on", "max-rows")
 	}
 	if !slices.Contains(capturejob.Analyses(), o.kind) {
 		return nil, &fault.Error{Kind: fault.Invalid, Act: "--analyze " + o.kind + " is not known", Next: "write tls-audit, xff or info"}
@@ -64,6 +68,9 @@ func (o *analysisOptions) spec(cmd *cobra.Command, ring *capturejob.Ring) (*capt
 		if _, ok := tlshello.ParseVersion(o.weak); !ok {
 			return nil, &fault.Error{Kind: fault.Invalid, Act: "--weak " + o.weak + " is no version", Next: "one of " + strings.Join(weakVersions(), ", ")}
 		}
+		if o.failOn != "" && o.failOn != failOnWeak {
+			return nil, &fault.Error{Kind: fault.Invalid, Act: fmt.Sprintf("--fail-on %q is not known", o.failOn), Next: "write --fail-on weak"}
+		}
 		s.Weak = o.weak
 		return s, refuse("is for --analyze xff", "ip", "header")
 	case capturejob.XFF:
@@ -76,9 +83,9 @@ func (o *analysisOptions) spec(cmd *cobra.Command, ring *capturejob.Ring) (*capt
 			}
 		}
 		s.IP, s.Headers = o.ip, o.headers
-		return s, refuse("is for --analyze tls-audit", "weak")
+		return s, refuse("is for --analyze tls-audit", "weak", "fail-on")
 	}
-	return s, refuse("is for another analysis", "ip", "header", "weak")
+	return s, refuse("is for another analysis", "ip", "header", "weak", "fail-on")
 }
 
 // analyzeView is the table of an analysis: that of the command for files, and where.
@@ -96,12 +103,12 @@ func analyzeView(kind string) output.View {
 		// Spreadsheets know the first columns.
 		view.CSV = append(slices.DeleteFunc(slices.Clone(view.CSV), drop), output.Column{Key: "device", Head: "Device"}, output.Column{Key: "interface", Head: "Interface"})
 	}
-	columns := []output.Column{{Key: "device", Head: "DEVICE"}, {Key: "interface", Head: "ON"}}
+	columns := []output.Column{{Key: "device", Head: "DEVICE"}, {Key: "interface", Head: "ON", Wide: true}}
 	for _, c := range slices.DeleteFunc(slices.Clone(view.Table), drop) {
 		// A terminal has no room for all of it beside the place.
 		c.Wide = c.Wide || slices.Contains([]string{"client_port", "src_port", "packet", "sni", "alert", "format", "encapsulation", "strict_time_order"}, c.Key)
 		if c.Kind == output.Time {
-			c.Kind = output.Instant
+			c.Kind, c.Wide = output.Instant, false
 		}
 		columns = append(columns, c)
 	}

@@ -73,6 +73,36 @@ func TestCaptureListFitsATerminal(t *testing.T) {
 	}
 }
 
+// What an analysis found decides with --fail-on, and the clients are summed up as
+// those of files.
+func TestAnalyzeFindings(t *testing.T) {
+	row := func(client, negotiated, weak, alert string) string {
+		return `{"device":"a","interface":"eth0","client_ip":"` + client + `","client_port":1,"server_ip":"192.0.2.9","server_port":443,"offered":"tls1.2","negotiated":` +
+			negotiated + `,"weak":` + weak + `,"alert":` + alert + `,"file":"a:eth0","packet":3}`
+	}
+	found := rows(t, row("10.0.0.1", `"tls1.2"`, "false", "null"), row("10.0.0.2", `"tls1.0"`, "true", "null"), row("10.0.0.2", "null", "null", `"protocol_version"`))
+	analyze := func(weak string, rows []json.RawMessage, args ...string) outcome {
+		f := &fakeFleet{outcome: api.Results{Rows: rows, Job: api.Job{Devices: 1, Counts: map[string]int{"succeeded": 1}, Operation: "capture",
+			Spec: json.RawMessage(`{"analyze":{"analysis":"tls-audit","weak":"` + weak + `"}}`)}}}
+		return session{fleet: f}.run(t.Context(), t, append([]string{"capture", "start", "a", "--on", "eth0", "--analyze", "tls-audit", "--weak", weak}, args...)...)
+	}
+	for name, c := range map[string]struct {
+		got  outcome
+		code int
+		out  string
+	}{
+		"weak":      {analyze("tls1.1", found, "--fail-on", "weak"), fault.ExitFound, "10.0.0.2         2     1        1        1  tls1.0"},
+		"not asked": {analyze("tls1.1", found), fault.ExitDone, "10.0.0.1         1     0"},
+		"strong":    {analyze("ssl3", found, "--fail-on", "weak"), fault.ExitDone, "10.0.0.2"},
+		"JSON":      {analyze("tls1.1", found, "-o", "json"), fault.ExitDone, `"weak_sessions": 1`},
+		"nothing":   {analyze("tls1.1", nil, "--fail-on", "weak"), fault.ExitDone, ""},
+	} {
+		if c.got.code != c.code || !strings.Contains(c.got.out, c.out) {
+			t.Errorf("%s: %+v", name, c.got)
+		}
+	}
+}
+
 // A live capture that failed is begun again: a retry would have no reader.
 func TestLiveCaptureIsNotRetried(t *testing.T) {
 	failed := []api.Failure{{Device: "a", Stage: "check", Kind: "invalid", Message: "no such interface"}}

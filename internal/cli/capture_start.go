@@ -50,8 +50,9 @@ without it, unless --all-or-none.
 
 --analyze keeps no packets at all: what comes is read by an analysis in fleetd,
 and its findings are the rows, as those of fleetctl pcap with device and
-interface. It takes --duration, --limit, -s and capture stop. For one device as
-it comes: fleetctl capture live ... | fleetctl pcap tls-audit -o jsonl -
+interface; of tls-audit also the clients' summary ("clients" in JSON), and --fail-on
+weak. It takes --duration, --limit, -s and capture stop. For one device as it
+comes: fleetctl capture live ... | fleetctl pcap tls-audit -o jsonl -
 
 What stops the rings: --duration, a line in a log (--until-log, followed through
 its rotations from now on; "last message repeated N times" after such a line
@@ -65,12 +66,13 @@ end (--until-job), and fleetctl capture stop. --after is captured behind it.
 
 ` + waitHelp + `
 
-` + workExits(),
+` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitSomeFailed, fault.ExitUsage, fault.ExitUnavailable, fault.ExitFound, fault.ExitInterrupted),
 		Example: `  fleetctl capture start -l role=cap --on eth1='tcp port 443' --on eth2 \
       --until-log 'no space left' --log /var/log/messages --after 5s
   fleetctl capture start lon-cap-01 lon-cap-02 --on eth0='host 192.0.2.7' --on lon-cap-02:eth0='host 10.9.9.7' --duration 10m
   fleetctl capture start -l site=lon --on eth0 --ring 10x100MB --detach
-  fleetctl capture start -l role=web --on eth0=tcp --analyze tls-audit --duration 24h -o csv`,
+  fleetctl capture start -l role=web --on eth0=tcp --analyze tls-audit --duration 24h -o csv
+  fleetctl capture start -l role=web --on eth0=tcp --analyze tls-audit --duration 1h --fail-on weak`,
 		ValidArgsFunction: a.completeDevices,
 	}
 	fl := cmd.Flags()
@@ -100,6 +102,9 @@ end (--until-job), and fleetctl capture stop. --after is captured behind it.
 		s, err := sel.selection(args, noneIsError)
 		if err != nil {
 			return err
+		}
+		if spec.Analyze != nil {
+			return a.analyze(ctx, f, &job, spec.Analyze, s, opts.analysis.failOn)
 		}
 		return a.submit(ctx, f, &job, capturejob.Operation, spec, s)
 	})
@@ -158,16 +163,18 @@ func parseRing(text string) (files, megabytes int, err error) {
 	return 0, 0, fault.New(fault.Invalid, "--ring %q is not of the form FILESxSIZE, such as 4x15MB", text)
 }
 
-// captureRowsView is the table of a capture's rows, which depend on its kind.
-func captureRowsView(spec json.RawMessage) output.View {
+// captureAnswer is the answer of a capture, which depends on its kind.
+func captureAnswer(ans *answer, res api.Results) error {
 	var s capturejob.Spec
-	switch err := json.Unmarshal(spec, &s); {
+	switch err := json.Unmarshal(res.Job.Spec, &s); {
 	case err == nil && s.Ring != nil:
-		return ringView()
+		ans.view = ringView()
 	case err == nil && s.Analyze != nil:
-		return analyzeView(s.Analyze.Analysis)
+		return analyzeAnswer(ans, res, s.Analyze)
+	default:
+		ans.view = liveView()
 	}
-	return liveView()
+	return nil
 }
 
 func ringView(first ...output.Column) output.View {

@@ -14,7 +14,7 @@ import (
 
 // demoPackets is how many packets the demo's capture waits for: three connections
 // of the simulated traffic.
-const demoPackets = 21
+const demoPackets = 36
 
 // tourCapture captures live on a simulated host and shows what it got. A fleet
 // without a host that can be captured on is shown nothing.

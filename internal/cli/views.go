@@ -30,7 +30,9 @@ func resultAnswer(res api.Results) (answer, error) {
 			return ans, err
 		}
 	case "capture":
-		ans.view = captureRowsView(res.Job.Spec)
+		if err := captureAnswer(&ans, res); err != nil {
+			return ans, err
+		}
 	case "capacity":
 		ans.view = output.ReportView("capacity")
 	case "check":

@@ -72,6 +72,8 @@ type Fleet struct {
 	linux   *linuxPersonality
 	pairs   sync.Mutex // held while the roles of an HA pair change
 	hosts   sync.Mutex // held while known_hosts is rewritten
+	// sessions is the HTTPS that passes by all devices, made when it is first looked at.
+	sessions func() ([]tlsSession, error)
 
 	mu      sync.Mutex
 	started bool
@@ -115,7 +117,8 @@ func New(opts Options) (*Fleet, error) {
 		devices: make(map[string]*device, st.state.Count),
 		byPort:  make(map[int]*device, st.state.Count),
 		osm:     newOSm(), bigip: newBigIP(), linux: newLinux(),
-		closed: make(chan struct{}),
+		sessions: sync.OnceValues(recordSessions),
+		closed:   make(chan struct{}),
 	}
 	for _, s := range plan(st.state.Count) {
 		d := newDevice(f, s, st.device(s.name))

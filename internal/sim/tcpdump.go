@@ -261,7 +261,11 @@ func (t *tcpdump) capture() int {
 		}
 		t.captured = 0
 	}
-	traffic := newTraffic(d)
+	traffic, err := newTraffic(d)
+	if err != nil {
+		why = "simulator failed"
+		return t.c.s.broken(err)
+	}
 	tick := time.NewTicker(traffic.pause)
 	defer tick.Stop()
 	for t.count == 0 || t.captured < t.count {
@@ -272,15 +276,18 @@ func (t *tcpdump) capture() int {
 		case <-t.interrupted:
 			return t.end()
 		case now := <-tick.C:
-			frame, about := traffic.next()
-			if !t.match(about) {
+			p := traffic.next()
+			if !t.match(p.about) {
 				continue
 			}
 			t.received++
-			if t.noise != "" {
-				frame = append(frame, trailer()...)
+			switch {
+			case t.ssl():
+				p.frame = append(p.frame, secretTrailer(p.secrets)...)
+			case t.noise != "":
+				p.frame = append(p.frame, trailer()...)
 			}
-			if err := t.packet(now, frame); err != nil {
+			if err := t.packet(now, p.frame); err != nil {
 				why = t.unwritten(err)
 				return 1
 			}

@@ -4,18 +4,27 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
 
-// traffic is what passes by a simulated interface: HTTPS handshakes that are set
-// up and torn down, name resolution, ARP and pings, in a fixed order.
+// traffic is what passes by a simulated interface: a name that is resolved, an HTTPS
+// connection that is set up, used and torn down, ARP and pings, again and again.
 type traffic struct {
 	pause          time.Duration
-	n              int
 	client, server netip.Addr
-	port           uint16
-	seq            uint32
+	sessions       []tlsSession
+	n              uint16 // of packets; their IP id
+	connections    int
+	coming         []packet
+}
+
+// packet is a frame and what it is.
+type packet struct {
+	frame   []byte
+	about   packetFacts
+	secrets *tlsSecrets // of the TLS that it carries
 }
 
 // packetFacts are what filters look at.
@@ -25,11 +34,12 @@ type packetFacts struct {
 	sport, dport        uint16
 }
 
-func newTraffic(d *device) *traffic {
+func newTraffic(d *device) (*traffic, error) {
+	sessions, err := d.fleet.sessions()
 	r := d.random("traffic")
-	return &traffic{pause: 10 * time.Millisecond,
+	return &traffic{pause: 10 * time.Millisecond, sessions: sessions,
 		client: netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + r.IntN(250))}),
-		server: netip.AddrFrom4([4]byte{198, 51, 100, byte(1 + r.IntN(250))})}
+		server: netip.AddrFrom4([4]byte{198, 51, 100, byte(1 + r.IntN(250))})}, err
 }
 
 // TCP flags.
@@ -40,48 +50,73 @@ const (
 	flagACK = 16
 )
 
-// next gives the next frame and what it is.
-func (t *traffic) next() ([]byte, packetFacts) {
-	step := t.n % 10
-	if step == 0 {
-		t.port = uint16(32768 + t.n/10%20000) //nolint:gosec // stays below 65536
+// segmentSize is the most that a segment carries.
+const segmentSize = 1400
+
+// next gives the next packet.
+func (t *traffic) next() packet {
+	if len(t.coming) == 0 {
+		t.connect()
 	}
-	t.n++
-	t.seq += 100
-	out := packetFacts{tcp: true, src: t.client, dst: t.server, sport: t.port, dport: 443}
-	back := packetFacts{tcp: true, src: t.server, dst: t.client, sport: 443, dport: t.port}
-	switch step {
-	case 0:
-		return t.arp(), packetFacts{arp: true, src: t.client, dst: t.server}
-	case 1:
-		f := packetFacts{udp: true, src: t.client, dst: t.server, sport: t.port, dport: 53}
-		return t.ip(f, query()), f
-	case 2:
-		return t.segment(out, flagSYN, nil), out
-	case 3:
-		return t.segment(back, flagSYN|flagACK, nil), back
-	case 4:
-		return t.segment(out, flagACK, nil), out
-	case 5:
-		return t.segment(out, flagPSH|flagACK, []byte(strings.Repeat("request ", 20))), out
-	case 6:
-		return t.segment(back, flagPSH|flagACK, []byte(strings.Repeat("answer ", 150))), back
-	case 7:
-		return t.segment(out, flagFIN|flagACK, nil), out
-	case 8:
-		return t.segment(back, flagFIN|flagACK, nil), back
-	default:
-		f := packetFacts{icmp: true, src: t.client, dst: t.server}
-		body := append([]byte{8, 0, 0, 0, 0, 1, byte(t.n >> 8), byte(t.n)}, "simulated ping"...)
-		binary.BigEndian.PutUint16(body[2:], checksum(body))
-		return t.ip(f, body), f
-	}
+	p := t.coming[0]
+	t.coming = t.coming[1:]
+	return p
 }
 
-// query asks for the address of www.example.net.
+// connect lays down a connection and what goes before and after it.
+func (t *traffic) connect() {
+	port := uint16(32768 + t.connections%20000) //nolint:gosec // stays below 65536
+	session := &t.sessions[t.connections%len(t.sessions)]
+	t.connections++
+	send := func(frame []byte, about packetFacts, secrets *tlsSecrets) {
+		t.coming = append(t.coming, packet{frame, about, secrets})
+	}
+	send(t.arp(), packetFacts{arp: true, src: t.client, dst: t.server}, nil)
+	asks := packetFacts{udp: true, src: t.client, dst: t.server, sport: port, dport: 53}
+	send(t.ip(asks, query()), asks, nil)
+
+	ends := [2]packetFacts{
+		{tcp: true, src: t.client, dst: t.server, sport: port, dport: 443},
+		{tcp: true, src: t.server, dst: t.client, sport: 443, dport: port},
+	}
+	sent := [2]uint32{uint32(t.connections) << 16, uint32(t.connections) << 20} //nolint:gosec // any number will do
+	segment := func(from int, flags byte, payload []byte) {
+		secrets := &session.secrets
+		if len(payload) == 0 {
+			secrets = nil
+		}
+		acked := sent[1-from]
+		if flags&flagACK == 0 {
+			acked = 0
+		}
+		send(t.segment(ends[from], flags, sent[from], acked, payload), ends[from], secrets)
+		sent[from] += uint32(len(payload)) //nolint:gosec // below the size of a segment
+		if flags&(flagSYN|flagFIN) != 0 {
+			sent[from]++
+		}
+	}
+	segment(0, flagSYN, nil)
+	segment(1, flagSYN|flagACK, nil)
+	segment(0, flagACK, nil)
+	for turn, flight := range session.flights {
+		for part := range slices.Chunk(flight, segmentSize) {
+			segment(turn%2, flagPSH|flagACK, part)
+		}
+	}
+	segment(0, flagFIN|flagACK, nil)
+	segment(1, flagFIN|flagACK, nil)
+	segment(0, flagACK, nil)
+
+	pings := packetFacts{icmp: true, src: t.client, dst: t.server}
+	body := append([]byte{8, 0, 0, 0, 0, 1, byte(t.connections >> 8), byte(t.connections)}, "simulated ping"...)
+	binary.BigEndian.PutUint16(body[2:], checksum(body))
+	send(t.ip(pings, body), pings, nil)
+}
+
+// query asks for the address of the server.
 func query() []byte {
 	b := []byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}
-	for _, label := range []string{"www", "example", "net"} {
+	for label := range strings.SplitSeq(serverName, ".") {
 		b = append(append(b, byte(len(label))), label...)
 	}
 	return append(b, 0, 0, 1, 0, 1)
@@ -100,11 +135,11 @@ func (t *traffic) arp() []byte {
 	return append(b, make([]byte, 60-len(b))...)
 }
 
-func (t *traffic) segment(f packetFacts, flags byte, payload []byte) []byte {
+func (t *traffic) segment(f packetFacts, flags byte, seq, ack uint32, payload []byte) []byte {
 	b := binary.BigEndian.AppendUint16(nil, f.sport)
 	b = binary.BigEndian.AppendUint16(b, f.dport)
-	b = binary.BigEndian.AppendUint32(b, t.seq)
-	b = binary.BigEndian.AppendUint32(b, t.seq)
+	b = binary.BigEndian.AppendUint32(b, seq)
+	b = binary.BigEndian.AppendUint32(b, ack)
 	b = append(b, 5<<4, flags, 0xff, 0xff, 0, 0, 0, 0)
 	return t.ip(f, append(b, payload...))
 }
@@ -131,6 +166,7 @@ func (t *traffic) ip(f packetFacts, body []byte) []byte {
 		pseudo = append(pseudo, 0, protocol, byte(len(body)>>8), byte(len(body)))
 		binary.BigEndian.PutUint16(body[at:], checksum(append(pseudo, body...)))
 	}
+	t.n++
 	head := []byte{0x45, 0, 0, 0, byte(t.n >> 8), byte(t.n), 0x40, 0, 64, protocol, 0, 0}
 	head = append(head, f.src.AsSlice()...)
 	head = append(head, f.dst.AsSlice()...)
@@ -171,10 +207,12 @@ func fileInfo(d *device, args []string) []byte {
 	return append(b, 0)
 }
 
+// virtualServer is the one that all of a BIG-IP's traffic goes through.
+const virtualServer = "/Common/web01_vs1"
+
 // trailer is the low level of detail, as releases from 11.2 to 13 write it: ingress,
 // slot, TMM and the virtual server.
 func trailer() []byte {
-	const name = "/Common/web01_vs1"
-	b := []byte{1, byte(5 + len(name)), 1, 0, 0, 1, byte(len(name))}
-	return append(b, name...)
+	b := []byte{1, byte(5 + len(virtualServer)), 1, 0, 0, 1, byte(len(virtualServer))}
+	return append(b, virtualServer...)
 }
