@@ -73,7 +73,8 @@ func nextSteps(res api.Results) []string {
 	if isLive(res.Job) {
 		return append(steps, "start it again once that is mended; a live capture has nothing to retry, its reader is gone")
 	}
-	if len(byKind[fault.Refused])+len(byKind[fault.TooLarge]) == len(res.Failures) {
+	// A change that is taken up again looks first and does what is missing then.
+	if len(byKind[fault.Refused])+len(byKind[fault.TooLarge]) == len(res.Failures) && res.Job.Operation != "hotfix" {
 		return append(steps, "fleetctl job show "+res.Job.ID+"   (what was answered; the same again would end the same way)")
 	}
 	return append(steps, "fleetctl job retry "+res.Job.ID+"   (takes the failed devices up again)")

@@ -78,7 +78,7 @@ func TestFaults(t *testing.T) {
 			says: []string{"not back", "put into maintenance mode at"}, install: 1, reload: 1, maintenance: 1, afterwards: jobs.Succeeded},
 		"back in maintenance mode": {
 			times: map[string]string{"settle": "300ms"}, faults: []string{"back_in_maintenance"}, state: jobs.Attention,
-			says: []string{"came back wrong", "normal_mode disproven", "(maintenance)"}, install: 1, reload: 1, maintenance: 1},
+			says: []string{"came back wrong", "normal_mode disproven", "(maintenance)", `type "reload" by hand`}, install: 1, reload: 1, maintenance: 1},
 		"back without capture": {
 			times: map[string]string{"settle": "300ms"}, faults: []string{"back_without_capture"}, state: jobs.Attention,
 			says: []string{"came back wrong", "capturing disproven"}, install: 1, reload: 1, maintenance: 1},

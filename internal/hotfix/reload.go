@@ -185,7 +185,11 @@ func (c *change) observeReturn(ctx context.Context, env operation.Env) (operatio
 		case err != nil && now.After(until):
 			return inconclusive("not back %s after the reload: %v", short(now.Sub(act.At).Seconds()), err)
 		case err == nil && wrong != "" && (!up.IsZero() && now.Sub(up) > c.mode.Settle || up.IsZero() && now.After(act.At.Add(c.mode.Down)) || now.After(until)):
-			if proofs[ProofInstalled].Answer != Disproven {
+			switch {
+			case proofs[ProofInstalled].Answer == Disproven:
+			case proofs[ProofNormalMode].Answer == Disproven:
+				return inconclusive("it came back wrong: %s; see why and type %s by hand, which alone leads out", wrong, quote(c.mode.Reload.Line))
+			default:
 				return inconclusive("it came back wrong: %s", wrong)
 			}
 			if err := c.vanished(ctx, env, wrong); err != nil {

@@ -55,7 +55,7 @@ func ParseWindow(s string) (Window, error) {
 		most = 24 * time.Hour
 	}
 	if length < minWindow || length > most {
-		return Window{}, badWindow(s, fmt.Sprintf("its length has to be from %v to %v", minWindow, most))
+		return Window{}, badWindow(s, fmt.Sprintf("its length has to be from %s to %s", short(minWindow), short(most)))
 	}
 	w.length = length
 	return w, nil
