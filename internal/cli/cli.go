@@ -206,11 +206,22 @@ func (a *app) color(terminal bool) bool {
 
 // screen describes the terminal at Out for tables.
 func (a *app) screen() output.Screen {
-	s := output.Screen{Terminal: a.streams.OutTerminal, Color: a.color(a.streams.OutTerminal), Now: a.streams.Now()}
+	s := output.Screen{Terminal: a.streams.OutTerminal, Color: a.color(a.streams.OutTerminal), ASCII: a.ascii(), Now: a.streams.Now()}
 	if s.Terminal {
 		s.Width = a.width()
 	}
 	return s
+}
+
+// ascii reports whether the locale has other characters than UTF-8 has, as POSIX names
+// it. None at all is how containers and Windows are, whose terminals take UTF-8.
+func (a *app) ascii() bool {
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if v := strings.ToLower(a.streams.Getenv(name)); v != "" {
+			return !strings.Contains(v, "utf-8") && !strings.Contains(v, "utf8")
+		}
+	}
+	return false
 }
 
 // width is the terminal's width, 80 where it is not known.

@@ -37,6 +37,9 @@ func jobTitle(job api.Job) string {
 		Command string `json:"command"`
 	}
 	_ = json.Unmarshal(job.Spec, &spec) // an operation without these words has its name alone
+	if job.Operation == "capacity" {
+		return "report capacity"
+	}
 	return strings.TrimSpace(job.Operation + " " + spec.Report + spec.Command)
 }
 

@@ -89,9 +89,9 @@ removing it.
 		}
 		return list(a, &out, output.View{Table: []output.Column{
 			{Key: "receiver", Head: "RECEIVER", Fixed: true},
-			{Key: "id", Head: "ID"},
-			{Key: "time", Head: "TAKEN", Kind: output.Time},
+			{Key: "time", Head: "TAKEN", Kind: output.Time, Fixed: true},
 			{Key: "summary", Head: "MESSAGE"},
+			{Key: "id", Head: "ID", Wide: true},
 		}}, []api.Notification{m})
 	})
 	return cmd

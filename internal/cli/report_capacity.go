@@ -48,13 +48,16 @@ While a rotation file still fills, its growth tells when it will be full
 (full_at) and how far back it will reach then. Once full its size never moves,
 and the trend of the retention that the device prints is followed. --forecast
 gives the retention that far ahead, --limit the date on which it falls below
-that. What cannot be told is null, and reason says why.
+that. What cannot be told is null, and reason says why. In a table AHEAD is the
+day on which it is full or falls below the limit ("2026-05-01 <7d"), or why that
+cannot be told.
 
 Figures ending in low and high are the ends of an interval that holds the truth
 in nine cases of ten. vision_outlives_packets: the metadata reaches further back
 than the packets that it leads to.
 
---chart draws the use of each, or the retention of full ones, day by day.
+--chart draws the use of each, or the retention of full ones, day by day; with
+plain characters in a locale without UTF-8 (LC_ALL=C).
 
 ` + selectionHelp + defaultAllHelp + `
 
@@ -191,7 +194,7 @@ func (a *app) chartCapacity(ctx context.Context, f fleet, opts *capacityOptions,
 					return err
 				}
 			}
-			if _, err := io.WriteString(w, capacityChart(s, width)); err != nil {
+			if _, err := io.WriteString(w, capacityChart(s, width, screen.ASCII)); err != nil {
 				return err
 			}
 		}
@@ -200,9 +203,9 @@ func (a *app) chartCapacity(ctx context.Context, f fleet, opts *capacityOptions,
 }
 
 // capacityChart draws the retention of a ring that is full, else the use.
-func capacityChart(s api.HistorySeries, width int) string {
+func capacityChart(s api.HistorySeries, width int, ascii bool) string {
 	title := output.Clean(s.Device + " " + s.Name)
-	c := output.Chart{Width: width, Height: 8}
+	c := output.Chart{Width: width, Height: 8, ASCII: ascii}
 	retention, used := 0, 0
 	var full bool
 	for _, p := range s.Points {

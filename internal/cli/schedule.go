@@ -147,6 +147,7 @@ type scheduleLine struct {
 	When      string  `json:"when"`
 	Next      *string `json:"next_at"`
 	Last      string  `json:"last"`
+	LastAt    *string `json:"last_at"`
 	Job       string  `json:"last_job"`
 	Policy    string  `json:"policy"`
 	CreatedBy string  `json:"created_by"`
@@ -173,7 +174,8 @@ func (a *app) printSchedules(o *outputFlags, list []api.Schedule) error {
 			l.Next = &next
 		}
 		if s.Last != nil {
-			l.Last = s.Last.Outcome + " " + showTime(&s.Last.At)
+			at := showTime(&s.Last.At)
+			l.Last, l.LastAt = s.Last.Outcome, &at
 		}
 		if s.Access == "change" && s.ApprovedBy == "" {
 			l.Last = "not approved"
@@ -188,8 +190,9 @@ func (a *app) printSchedules(o *outputFlags, list []api.Schedule) error {
 		{Key: "name", Head: "SCHEDULE", Fixed: true},
 		{Key: "title", Head: "WHAT"},
 		{Key: "when", Head: "WHEN"},
-		{Key: "next_at", Head: "NEXT", Kind: output.Time, Fixed: true},
+		{Key: "next_at", Head: "NEXT", Kind: output.Age, Fixed: true},
 		{Key: "last", Head: "LAST"},
+		{Key: "last_at", Head: "LAST AT", Kind: output.Time, Wide: true},
 		{Key: "last_job", Head: "JOB"},
 		{Key: "policy", Head: "POLICY", Wide: true},
 		{Key: "created_by", Head: "BY", Wide: true},

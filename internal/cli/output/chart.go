@@ -5,11 +5,12 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/mattn/go-runewidth"
 )
 
-// Chart draws values over time in characters that every terminal and pipe takes: a
-// column of eighths for each span of time that has the width of a character. A span
-// without a point stays empty.
+// Chart draws values over time: a column of eighths for each span of time that has the
+// width of a character. A span without a point stays empty.
 type Chart struct {
 	Title  string // cleaned by the caller
 	Unit   string
@@ -18,6 +19,8 @@ type Chart struct {
 	Width, Height int
 	// Top is the value of the upper edge; 0 is the greatest.
 	Top float64
+	// ASCII draws in thirds of a character that every locale has.
+	ASCII bool
 }
 
 // ChartPoint is one value.
@@ -26,18 +29,24 @@ type ChartPoint struct {
 	Value float64
 }
 
-// eighths of a character's height.
-var eighths = [...]rune{' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'}
+// pen is what a chart is drawn with: cells from empty to full, and its two axes.
+type pen struct {
+	cells                   []rune
+	tick, corner, axis, cut string
+}
+
+func (c Chart) pen() pen {
+	if c.ASCII {
+		return pen{[]rune(" .:#"), "|", "+", "-", asciiEllipsis}
+	}
+	return pen{[]rune(" ▁▂▃▄▅▆▇█"), "┤", "└", "─", ellipsis}
+}
 
 // String draws it. Lines are at most Width columns.
 func (c Chart) String() string {
 	var b strings.Builder
-	fit := func(s string) string {
-		if r := []rune(s); len(r) > c.Width {
-			return string(r[:max(c.Width-1, 0)]) + ellipsis
-		}
-		return s
-	}
+	pen := c.pen()
+	fit := func(s string) string { return runewidth.Truncate(s, max(c.Width, len(pen.cut)), pen.cut) }
 	b.WriteString(fit(c.Title) + "\n")
 	if len(c.Points) == 0 {
 		b.WriteString(fit("  no points") + "\n")
@@ -67,15 +76,15 @@ func (c Chart) String() string {
 		case height/2 + 1:
 			head = label(top * float64(height/2) / float64(height))
 		}
-		fmt.Fprintf(&b, "%*s ┤", margin-2, head)
+		fmt.Fprintf(&b, "%*s %s", margin-2, head, pen.tick)
 		text := make([]rune, 0, columns)
 		for _, v := range values {
-			text = append(text, cellOf(v/top*float64(height)-float64(line-1)))
+			text = append(text, pen.cell(v/top*float64(height)-float64(line-1)))
 		}
 		b.WriteString(strings.TrimRight(string(text), " ") + "\n")
 	}
 	first, last := c.Points[0].At.Format(time.DateOnly), c.Points[len(c.Points)-1].At.Format(time.DateOnly)
-	b.WriteString(strings.Repeat(" ", margin-1) + "└" + strings.Repeat("─", columns) + "\n")
+	b.WriteString(strings.Repeat(" ", margin-1) + pen.corner + strings.Repeat(pen.axis, columns) + "\n")
 	between := columns - len(first) - len(last)
 	if first == last || between < 1 {
 		b.WriteString(strings.Repeat(" ", margin) + first + "\n")
@@ -116,10 +125,11 @@ func (c Chart) columns(n int) []float64 {
 	return values
 }
 
-// cellOf gives the character for a height in a cell, from below 0 to above 1.
-func cellOf(height float64) rune {
+// cell gives the character for a height in a cell, from below 0 to above 1.
+func (p pen) cell(height float64) rune {
 	if math.IsNaN(height) || height <= 0 {
-		return ' '
+		return p.cells[0]
 	}
-	return eighths[min(max(int(math.Round(height*8)), 1), 8)]
+	full := len(p.cells) - 1
+	return p.cells[min(max(int(math.Round(min(height, 1)*float64(full))), 1), full)]
 }

@@ -58,3 +58,21 @@ func TestOddCharts(t *testing.T) {
 		}
 	}
 }
+
+// TestPlainChart: in a locale without UTF-8 a chart has the same heights in characters
+// that every locale has.
+func TestPlainChart(t *testing.T) {
+	begin := time.Date(2025, 1, 1, 6, 0, 0, 0, time.UTC)
+	c := Chart{Title: strings.Repeat("x", 90), Width: 40, Height: 3, ASCII: true, Top: 90}
+	for d := range 90 {
+		c.Points = append(c.Points, ChartPoint{begin.AddDate(0, 0, d), float64(d)})
+	}
+	text := c.String()
+	if strings.ContainsFunc(text, func(r rune) bool { return r > '~' }) {
+		t.Errorf("not every locale has these:\n%s", text)
+	}
+	lines := strings.Split(text, "\n")
+	if !strings.HasSuffix(lines[0], "x...") || len(lines[0]) != 40 || !strings.HasSuffix(lines[1], "#") || !strings.Contains(lines[3], "|..") || !strings.Contains(lines[4], "+---") {
+		t.Errorf("\n%s", text)
+	}
+}

@@ -22,7 +22,7 @@ const (
 	Percent       // 0 to 100
 	Duration      // seconds; "12d 4h" in tables, "12d 04:11:00" in wide and CSV
 	Time          // RFC 3339
-	Age           // RFC 3339; in a table on a terminal how long ago
+	Age           // RFC 3339; in a table on a terminal how long ago, or in how long
 	Instant       // RFC 3339; in a table on a terminal the time of this day, or the date of another one, in UTC
 	List          // array; its members joined by ", "
 )
@@ -41,6 +41,9 @@ type Column struct {
 	Fixed bool
 	// Member gives a member of a List that is an object as text; nil prints JSON.
 	Member func(member map[string]any) string
+	// Says, when set, gives a table's cell from the whole row instead of from Key; ""
+	// is no value. Numbers in the row are json.Number.
+	Says func(row map[string]any) string
 }
 
 // View says which columns a table has and which a CSV file has, and their order.
@@ -99,6 +102,10 @@ type place struct {
 // text is not cleaned yet.
 func (c Column) cell(rec record, at place) (text string, ok bool) {
 	s := at.style
+	if c.Says != nil {
+		text := c.Says(rec)
+		return text, text != ""
+	}
 	v := rec[c.Key]
 	if v == nil {
 		return "", false
@@ -129,7 +136,10 @@ func (c Column) cell(rec record, at place) (text string, ok bool) {
 			if at.now.IsZero() {
 				return t.UTC().Truncate(time.Second).Format(time.RFC3339), true
 			}
-			return Short(at.now.Sub(t).Truncate(time.Second)) + " ago", true
+			if ahead := t.Sub(at.now); ahead >= time.Second {
+				return "in " + Short(ahead.Truncate(time.Second)), true
+			}
+			return Short(max(at.now.Sub(t), 0).Truncate(time.Second)) + " ago", true
 		}
 	case Instant:
 		text, _ := v.(string)

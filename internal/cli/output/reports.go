@@ -3,6 +3,7 @@ package output
 import (
 	"encoding/json"
 	"strings"
+	"time"
 )
 
 // ReportView gives the columns of a report; the CSV files begin with the headings
@@ -134,18 +135,16 @@ func capacityView() View {
 			{Key: "device", Head: "DEVICE", Fixed: true},
 			{Key: "name", Head: "NAME"},
 			{Key: "state", Head: "STATE", Kind: State},
-			{Key: "limit_bytes", Head: "LIMIT GB", Kind: Bytes},
+			{Key: "limit_bytes", Head: "LIMIT GB", Kind: Bytes, Wide: true},
 			{Key: "used_percent", Head: "USED", Kind: Percent},
-			{Key: "growth_bytes_per_day", Head: "GB A DAY", Kind: Bytes},
-			{Key: "full_at", Head: "FULL", Kind: Time, Wide: true},
+			{Key: "growth_bytes_per_day", Head: "GB A DAY", Kind: Bytes, Wide: true},
 			{Key: "retention_seconds", Head: "REACHES BACK", Kind: Duration},
 			{Key: "trend_seconds_per_day", Head: "A DAY", Kind: Duration, Wide: true},
 			{Key: "forecast_retention_seconds", Head: "FORECAST", Kind: Duration},
 			{Key: "forecast_low_seconds", Head: "LOW", Kind: Duration, Wide: true},
 			{Key: "forecast_high_seconds", Head: "HIGH", Kind: Duration, Wide: true},
-			{Key: "crossed_at", Head: "BELOW LIMIT", Kind: Time, Wide: true},
 			{Key: "vision_outlives_packets", Head: "VISION OUTLIVES", Wide: true},
-			{Key: "reason", Head: "WHY NOT"},
+			{Head: "AHEAD", Says: capacityAhead},
 			{Key: "collected_at", Head: "COLLECTED", Kind: Time, Wide: true},
 		},
 		CSV: []Column{
@@ -173,8 +172,34 @@ func capacityView() View {
 			{Key: "vision_outlives_packets", Head: "Vision Outlives Packets"},
 			{Key: "reason", Head: "Reason"},
 			{Key: "collected_at", Head: "Collected At", Kind: Time},
+			{Key: "trend_seconds_per_day", Head: "Trend a Day (s)", Kind: Number},
+			{Key: "trend_low_seconds_per_day", Head: "Trend Low (s)", Kind: Number},
+			{Key: "trend_high_seconds_per_day", Head: "Trend High (s)", Kind: Number},
+			{Key: "when_full_seconds", Head: "Retention When Full (s)", Kind: Number},
+			{Key: "crossed_at_low", Head: "Below Limit At (low)", Kind: Time},
+			{Key: "crossed_at_high", Head: "Below Limit At (high)", Kind: Time},
 		},
 	}
+}
+
+// capacityAhead gives what a ring or file system comes to, or why that is not known:
+// "2026-05-01 full", "2026-05-01 <7d".
+func capacityAhead(row map[string]any) string {
+	for _, c := range []struct{ key, what string }{{"full_at", "full"}, {"crossed_at", "below limit"}} {
+		text, ok := row[c.key].(string)
+		at, err := time.Parse(time.RFC3339, text)
+		if !ok || err != nil || row["state"] == "full" && c.key == "full_at" {
+			continue
+		}
+		if n, ok := row["limit_seconds"].(json.Number); ok && c.key == "crossed_at" {
+			if seconds, err := n.Int64(); err == nil {
+				c.what = "<" + strings.TrimSuffix(Short(time.Duration(seconds)*time.Second), " 0h")
+			}
+		}
+		return at.UTC().Format(time.DateOnly) + " " + c.what
+	}
+	reason, _ := row["reason"].(string)
+	return reason
 }
 
 // ViewOfKeys makes a view from the rows themselves: every key, in the order in which

@@ -17,6 +17,9 @@ type Screen struct {
 	// Width is the terminal's columns; 0 does not fit anything to a width.
 	Width int
 	Color bool
+	// ASCII is set where the locale has no other characters: what we draw is made of
+	// these. Text of devices and people is left as it is.
+	ASCII bool
 	// Now is what ages are counted to.
 	Now time.Time
 }
@@ -25,6 +28,8 @@ const (
 	columnGap = "  "
 	noValue   = "-"
 	ellipsis  = "…"
+	// asciiEllipsis is that of Screen.ASCII.
+	asciiEllipsis = "..."
 	// minShrunk is how narrow a column may get to fit the terminal.
 	minShrunk = 10
 )
@@ -51,8 +56,9 @@ func newCell(text string) tableCell {
 }
 
 // writeTable prints headings and rows in columns that line up. On a terminal
-// that is too narrow the widest texts are shortened, never the fixed columns;
-// what still does not fit is left to the terminal.
+// that is too narrow columns without any value are left out, and then the widest
+// texts are shortened, never the fixed columns; what still does not fit is left to
+// the terminal.
 func writeTable(w io.Writer, cols []Column, rows []json.RawMessage, wide bool, screen Screen) error {
 	at := place{style: inTable}
 	if wide {
@@ -67,6 +73,7 @@ func writeTable(w io.Writer, cols []Column, rows []json.RawMessage, wide bool, s
 		head[i] = newCell(c.Head)
 		widths[i] = head[i].width
 	}
+	said := make([]bool, len(cols)) // a column has a value
 	body := make([][]tableCell, 0, len(rows))
 	for _, raw := range rows {
 		rec, err := decodeRecord(raw)
@@ -78,25 +85,39 @@ func writeTable(w io.Writer, cols []Column, rows []json.RawMessage, wide bool, s
 			text, ok := c.cell(rec, at)
 			if !ok || text == "" {
 				text = noValue
+			} else {
+				said[i] = true
 			}
 			line[i] = newCell(text)
 			widths[i] = max(widths[i], line[i].width)
 		}
 		body = append(body, line)
 	}
-	if screen.Terminal && !wide {
+	shown := make([]int, 0, len(cols))
+	narrow := screen.Terminal && !wide && screen.Width > 0 && lineWidth(widths) > screen.Width
+	for i, c := range cols {
+		if !narrow || said[i] || c.Fixed {
+			shown = append(shown, i)
+		}
+	}
+	cols, head, widths = pick(cols, shown), pick(head, shown), pick(widths, shown)
+	cut := ellipsis
+	if screen.ASCII {
+		cut = asciiEllipsis
+	}
+	if narrow {
 		shrink(cols, head, widths, screen.Width)
 	}
 
 	var b strings.Builder
-	writeLine(&b, cols, head, widths, func(int, string) string {
+	writeLine(&b, cols, head, widths, cut, func(int, string) string {
 		if screen.Color {
 			return sgrBold
 		}
 		return ""
 	})
 	for _, line := range body {
-		writeLine(&b, cols, line, widths, func(i int, text string) string {
+		writeLine(&b, cols, pick(line, shown), widths, cut, func(i int, text string) string {
 			if screen.Color && cols[i].Kind == State {
 				return stateColor(text)
 			}
@@ -107,15 +128,26 @@ func writeTable(w io.Writer, cols []Column, rows []json.RawMessage, wide bool, s
 	return err
 }
 
-// shrink makes columns narrower until the line fits, always the widest first.
-func shrink(cols []Column, head []tableCell, widths []int, limit int) {
-	if limit <= 0 {
-		return
+// pick gives those of all whose numbers are given.
+func pick[T any](all []T, which []int) []T {
+	out := make([]T, len(which))
+	for i, n := range which {
+		out[i] = all[n]
 	}
-	total := len(columnGap) * (len(cols) - 1)
+	return out
+}
+
+func lineWidth(widths []int) int {
+	total := len(columnGap) * (len(widths) - 1)
 	for _, n := range widths {
 		total += n
 	}
+	return total
+}
+
+// shrink makes columns narrower until the line fits, always the widest first.
+func shrink(cols []Column, head []tableCell, widths []int, limit int) {
+	total := lineWidth(widths)
 	for total > limit {
 		widest := -1
 		for i, c := range cols {
@@ -134,10 +166,10 @@ func shrink(cols []Column, head []tableCell, widths []int, limit int) {
 	}
 }
 
-func writeLine(b *strings.Builder, cols []Column, line []tableCell, widths []int, color func(i int, text string) string) {
+func writeLine(b *strings.Builder, cols []Column, line []tableCell, widths []int, cut string, color func(i int, text string) string) {
 	for i, cell := range line {
 		if cell.width > widths[i] {
-			cell.text = runewidth.Truncate(cell.text, widths[i], ellipsis)
+			cell.text = runewidth.Truncate(cell.text, widths[i], cut)
 			cell.width = runewidth.StringWidth(cell.text)
 		}
 		pad := strings.Repeat(" ", widths[i]-cell.width)
