@@ -118,6 +118,7 @@ func someTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
+	t = t.Truncate(time.Second)
 	return utc(&t)
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"capfleet/internal/config"
@@ -129,6 +130,10 @@ func (w *webhook) post(ctx context.Context, o outgoing) error {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+	answer := "it answered " + resp.Status
+	if text := strings.TrimSpace(line(string(said))); text != "" {
+		answer += ": " + text
+	}
 	switch code := resp.StatusCode; {
 	case code >= 200 && code < 300:
 		return nil
@@ -136,8 +141,8 @@ func (w *webhook) post(ctx context.Context, o outgoing) error {
 		code == http.StatusNotFound:
 		// About the receiver rather than about this message: a login that was revoked, a
 		// route that is being set up.
-		return fault.New(fault.Unreachable, "%s: it answered %s: %s", act, resp.Status, line(string(said)))
+		return fault.New(fault.Unreachable, "%s: %s", act, answer)
 	default:
-		return fault.New(fault.Refused, "%s: it answered %s: %s", act, resp.Status, line(string(said)))
+		return fault.New(fault.Refused, "%s: %s", act, answer)
 	}
 }
