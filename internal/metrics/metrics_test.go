@@ -112,7 +112,13 @@ func TestBrokenSource(t *testing.T) {
 // Names, units and help are as Prometheus wants them, by its own linter.
 func TestConventions(t *testing.T) {
 	t.Parallel()
-	families, err := New(options()).Registry().Gather()
+	opts := options()
+	least := 86400.0
+	opts.Capacity = func() []Capacity {
+		return []Capacity{{Kind: "rotation-file", States: map[string]int{"full": 1}, FullWithin: map[int]int{7: 1}, Shortest: &least}}
+	}
+	opts.Outbox = func(context.Context) (map[string]int, error) { return map[string]int{"webhook": 1}, nil }
+	families, err := New(opts).Registry().Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
