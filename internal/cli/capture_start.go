@@ -50,9 +50,9 @@ without it, unless --all-or-none.
 
 --analyze keeps no packets at all: what comes is read by an analysis in fleetd,
 and its findings are the rows, as those of fleetctl pcap with device and
-interface; of tls-audit also the clients' summary ("clients" in JSON), and --fail-on
-weak. It takes --duration, --limit, -s and capture stop. For one device as it
-comes: fleetctl capture live ... | fleetctl pcap tls-audit -o jsonl -
+interface; tls-audit also sums up the clients and takes --fail-on weak. It takes
+--duration, --limit, -s and capture stop. For one device as it comes:
+fleetctl capture live ... | fleetctl pcap tls-audit -o jsonl -
 
 What stops the rings: --duration, a line in a log (--until-log, followed through
 its rotations from now on; "last message repeated N times" after such a line

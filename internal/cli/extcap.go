@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -26,7 +27,7 @@ import (
 
 func (a *app) extcapCommand() *cobra.Command {
 	cmd := a.group("extcap", "devices as interfaces inside Wireshark")
-	cmd.AddCommand(a.extcapInstallCommand(), a.extcapRunCommand(), a.extcapRefreshCommand())
+	cmd.AddCommand(a.extcapInstallCommand(), a.extcapUninstallCommand(), a.extcapRunCommand(), a.extcapRefreshCommand())
 	return cmd
 }
 
@@ -90,6 +91,61 @@ func (a *app) installExtcap(ctx context.Context, dir string) error {
 	return nil
 }
 
+func (a *app) extcapUninstallCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "uninstall",
+		Short: "take the devices out of Wireshark",
+		Long: `Removes the program that extcap install put into Wireshark's folder, and what is
+kept of fleets for it. A program of somebody else's is left alone.
+
+` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitUsage),
+		Example: `  fleetctl extcap uninstall
+  fleetctl extcap uninstall --dir ~/extcap`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "extcap `folder` (default the one that tshark names)")
+	_ = cmd.MarkFlagDirname("dir")
+	cmd.RunE = a.local(func(ctx context.Context, _ []string) error { return a.uninstallExtcap(ctx, dir) })
+	return cmd
+}
+
+func (a *app) uninstallExtcap(ctx context.Context, dir string) error {
+	var err error
+	if dir == "" {
+		if dir, err = extcapFolder(ctx, a.streams.Getenv); err != nil {
+			return err
+		}
+	}
+	name, _ := extcapScript("", "")
+	file := filepath.Join(dir, name)
+	text, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &fault.Error{Kind: fault.NotFound, Act: file + " is not there", Next: "name the folder that it was installed to with --dir"}
+	case err != nil:
+		return fault.Wrap(fault.Storage, "read "+file, err)
+	case !strings.Contains(string(text), extcapCall):
+		return fault.New(fault.Conflict, "%s is no program of ours", file)
+	}
+	if err := os.Remove(file); err != nil {
+		return fault.Wrap(fault.Storage, "remove "+file, err)
+	}
+	a.remark("removed %s", file)
+	cache, err := a.extcapCache("*")
+	if err != nil {
+		return err
+	}
+	known, err := filepath.Glob(filepath.Join(filepath.Dir(cache), "extcap-*.json"))
+	for _, k := range known {
+		err = errors.Join(err, os.Remove(k))
+	}
+	return fault.Wrap(fault.Storage, "remove what is kept of fleets", err)
+}
+
+// extcapCall is in the program for the folder, and in nobody else's.
+const extcapCall = " extcap run -- "
+
 func extcapFolderFault(dir string, err error) error {
 	return &fault.Error{Kind: fault.Storage, Act: "write to " + dir, Err: err, Next: "give a folder of your own with --dir and set WIRESHARK_EXTCAP_DIR to it"}
 }
@@ -97,7 +153,7 @@ func extcapFolderFault(dir string, err error) error {
 // extcapScript is the program for the folder.
 func extcapScript(self, server string) (name, text string) {
 	if runtime.GOOS == "windows" {
-		return "capfleet.bat", "@echo off\r\n\"" + self + "\" --server \"" + server + "\" extcap run -- %*\r\n"
+		return "capfleet.bat", "@echo off\r\n\"" + self + "\" --server \"" + server + "\"" + extcapCall + "%*\r\n"
 	}
 	return "capfleet", "#!/bin/sh\nexec " + filter.Quote([]string{self, "--server", server, "extcap", "run", "--"}) + " \"$@\"\n"
 }
