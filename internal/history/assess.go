@@ -91,8 +91,8 @@ const secondsOfDay = 86400.0
 // What is taken for likely of the changes of a retention's logarithm in a day, and of
 // the share of a file system that is used.
 var (
-	ofChanges = prior{slope: 0.0003, weekday: 0.1}
-	ofShares  = prior{slope: 0.01, weekday: 0.05}
+	ofChanges = prior{slope: 0.00006, weekend: 0.3, weekday: 0.2, lasting: 0.6}
+	ofShares  = prior{slope: 0.01, weekend: 0.05, weekday: 0.05, lasting: 1}
 )
 
 // Assess says what the points of a series, oldest first, lead to.
@@ -330,8 +330,8 @@ func (t *trend) reaches(from, amount float64) *Moment {
 	for s.day < from+furthest && m.High.IsZero() {
 		begin := s.day
 		step := math.Floor(begin+1e-9) + 1 - begin
-		total, variance := s.add(step)
-		center, width := math.Log(total)-variance/2, t.quantile*math.Sqrt(variance)
+		center, variance := s.add(step)
+		width := t.quantile * math.Sqrt(variance)
 		now := [3]float64{math.Exp(center + width), math.Exp(center), math.Exp(center - width)}
 		for i, target := range targets {
 			if target.IsZero() && now[i] >= amount {
@@ -476,7 +476,7 @@ func (a *Assessment) filesystem(points []Point, q Question) {
 		a.Reason = "its use follows no trend"
 		return
 	}
-	rate := t.beta[slope] * limit
+	rate := t.slope() * limit
 	a.Growth = &rate
 	ahead := func(day float64) (mean, width float64) {
 		mean, variance := t.at(day)

@@ -139,8 +139,8 @@ func FuzzAssess(f *testing.F) {
 
 func BenchmarkAssess(b *testing.B) {
 	r := rand.New(rand.NewPCG(3, 0))
-	days := generate(r, habits{level: 50e9, weekend: 0.5, noise: 0.1, lasting: 0.3}, 400)
-	filling, full := days.reports(r, days.total(390), 365), days.reports(r, days.total(30), 365)
+	days := generate(r, habits{level: 50e9, week: [7]float64{0.5, 1, 1, 1, 1, 1, 0.5}, noise: 0.1, lasting: 0.3, step: 1}, 400)
+	filling, full := days.reports(r, 0, days.total(390), 365), days.reports(r, 0, days.total(30), 365)
 	for b.Loop() {
 		Assess(Ring, filling, Question{Ahead: 7 * 24 * time.Hour})
 		Assess(Ring, full, Question{Ahead: 7 * 24 * time.Hour})

@@ -138,6 +138,10 @@ func (c capacity) Steps(raw json.RawMessage, unit operation.Unit) ([]operation.S
 			}
 			for _, row := range rows {
 				env.Row(dev, row)
+				if row.VisionOutlives != nil && *row.VisionOutlives {
+					env.Warn(dev, "%s: its Vision metadata reaches back %s, its packets about %s: searches find what cannot be fetched any more",
+						row.Name, days(*row.VisionRetention), days(*row.PacketRetention))
+				}
 			}
 			if len(rows) == 0 {
 				env.Warn(dev, "no report of file systems or rotation files has been made of it yet")
@@ -148,6 +152,8 @@ func (c capacity) Steps(raw json.RawMessage, unit operation.Unit) ([]operation.S
 	}
 	return []operation.Step{{Name: "assess", Observe: observe}}, nil
 }
+
+func days(seconds int64) string { return fmt.Sprintf("%.1f days", float64(seconds)/secondsOfDay) }
 
 // Rows says what the history of a device leads to, rings before file systems.
 func (s *Store) Rows(ctx context.Context, dev string, spec Spec) ([]Row, error) {
