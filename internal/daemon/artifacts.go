@@ -31,12 +31,35 @@ func (s service) AddArtifact(ctx context.Context, by, name, mediaType string, r 
 	if err := s.d.ledger.Room(); err != nil {
 		return api.Artifact{}, err
 	}
-	a, err := s.d.artifacts.Put(ctx, artifact.Meta{Name: name, MediaType: mediaType, CreatedBy: by}, r)
+	a, err := s.d.artifacts.Put(ctx, artifact.Meta{Name: name, MediaType: mediaType, CreatedBy: by}, &roomy{from: r, room: s.d.ledger.Room})
 	if err != nil {
 		return api.Artifact{}, err
 	}
 	s.d.log.Info("artifact added", "sha256", a.SHA256, "name", a.Name, "bytes", a.Size, "by", by)
 	return artifactOut(a), nil
+}
+
+// roomEvery is after how many bytes it is asked again whether there is room.
+const roomEvery = 4 << 20
+
+// roomy reads until there is no room for what is read: an upload must not take the
+// space that results of running work are written to.
+type roomy struct {
+	from io.Reader
+	room func() error
+	left int // bytes until it is asked again
+}
+
+func (r *roomy) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		if err := r.room(); err != nil {
+			return 0, err
+		}
+		r.left = roomEvery
+	}
+	n, err := r.from.Read(p[:min(len(p), r.left)])
+	r.left -= n
+	return n, err
 }
 
 func (s service) RemoveArtifact(ctx context.Context, by, sha string) ([]api.Artifact, error) {
