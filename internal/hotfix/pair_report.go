@@ -180,7 +180,10 @@ func (p *pair) row(dev *device.Device, m member) applyRow {
 	row := applyRow{Device: dev.Name, Action: p.spec.Action, Result: "installed", Names: p.spec.Names, SHA256: p.spec.File, Size: p.spec.Size,
 		VersionBefore: text(was.Running.String()), VersionAfter: text(m.Running.String()), ListedBefore: listedRow(was, was.Volume), ListedAfter: listedRow(m, m.Volume),
 		Before: p.course.Shots[dev.Name], Proofs: []Proof{}, Differences: []Difference{}, Detail: fmt.Sprintf("%s, sync state %s", m.Role, m.Sync)}
-	if p.spec.Action == Rollback {
+	switch {
+	case !slices.Contains(p.course.Order, dev.Name):
+		row.Result = "unchanged"
+	case p.spec.Action == Rollback:
 		row.Result = "rolled back"
 	}
 	installed := Disproven

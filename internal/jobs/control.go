@@ -111,7 +111,18 @@ func (e *Engine) Retry(ctx context.Context, id, by string) (Job, error) {
 		if err := c.event(Event{Type: EventJobRetried, State: Pending, Reason: reason}); err != nil {
 			return err
 		}
+		asked, _, err := get[Job](c.tx, nsJobs, c.id.key())
+		if err != nil {
+			return err
+		}
+		told := make(map[string]bool) // units, in their journals
 		for _, t := range again {
+			if asked.Access == accessChange && t.Attempt > 0 && !told[t.Unit] {
+				told[t.Unit] = true
+				if err := c.note(Entry{Kind: EntryNote, Unit: t.Unit, Step: t.Step, Attempt: t.Attempt, Fence: t.Fence, Detail: reason}); err != nil {
+					return err
+				}
+			}
 			t.Base, t.Reason, t.Failure, t.Rows = t.Attempt, reason, nil, 0
 			t.Begun, t.Prepared = t.Held, false // one that may be out of use goes on at once
 			t.Retries++

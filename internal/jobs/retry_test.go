@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,6 +76,46 @@ func TestBackOff(t *testing.T) {
 		}
 		h.stop()
 	})
+}
+
+// The journal of a change tells how each attempt at it ended and who had it taken up
+// again, once for a unit; that of a report does without.
+func TestJournalTellsTheEndsOfAChange(t *testing.T) {
+	for access, want := range map[string][]string{
+		"change": {"attention: it shows nothing", "retried by carol"},
+		"read":   nil,
+	} {
+		var looked atomic.Bool
+		h := newHarness(t, runnertest.Func(func(_ context.Context, w jobs.Work, _ jobs.Journal) jobs.Result {
+			if looked.Load() {
+				return result(w, succeeds())
+			}
+			return result(w, jobs.TaskResult{State: jobs.Attention, Failure: &jobs.Failure{Message: "it shows nothing"}})
+		})).start()
+		req := request(access, nil, "a", "b")
+		for i := range req.Targets {
+			req.Targets[i].Unit = "a+b"
+		}
+		job := h.submit(req)
+		h.finish(job.ID)
+		looked.Store(true)
+		if _, err := h.Retry(t.Context(), job.ID, "carol"); err != nil {
+			t.Fatal(err)
+		}
+		h.finish(job.ID)
+		entries, err := h.Journal(t.Context(), job.ID, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for _, e := range entries {
+			told = append(told, e.Detail)
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("%s: the journal tells %q, want %q", access, told, want)
+		}
+		h.stop()
+	}
 }
 
 func TestPassesAfterAWhile(t *testing.T) {

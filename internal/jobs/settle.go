@@ -87,6 +87,7 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 		if again && !stopping {
 			how.until = c.now.Add(e.retry.delay(tries)) // one time for the unit
 		}
+		told := "" // of the unit, in its journal
 		for _, t := range tasks {
 			end := endings[t.Device]
 			if t.Prepared {
@@ -138,6 +139,14 @@ func (e *Engine) settle(ctx context.Context, cl *claim, endings map[string]endin
 			if t.Held && (to == Failed || to == Canceled) {
 				// It is not known to be in use again, and nobody will look by himself.
 				to = Attention
+			}
+			if cl.changes && (to == Failed || to == Attention || to == Canceled) && t.Reason != told {
+				// The record of a change says how each attempt at it ended.
+				told = t.Reason
+				if err := c.note(Entry{Kind: EntryNote, Unit: t.Unit, Step: t.Step, Attempt: t.Attempt, Fence: t.Fence,
+					Detail: string(to) + ": " + t.Reason}); err != nil {
+					return err
+				}
 			}
 			t.Held = t.Held && to != Succeeded && to != Unchanged
 			how.begun = how.begun || t.Begun
