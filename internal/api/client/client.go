@@ -24,6 +24,7 @@ import (
 
 	"capfleet/internal/api"
 	"capfleet/internal/fault"
+	"capfleet/internal/hotread"
 )
 
 const (
@@ -58,7 +59,11 @@ func newClient(at endpoint) *Client {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			ctx, stop := asked(ctx)
 			defer stop()
-			return at.dial(ctx)
+			c, err := at.dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return hotread.Conn(c), nil // live captures come this way
 		},
 		ResponseHeaderTimeout: answerTimeout,
 		MaxIdleConnsPerHost:   4,

@@ -12,6 +12,7 @@ import (
 
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
+	"capfleet/internal/hotread"
 	"capfleet/internal/secret"
 )
 
@@ -120,7 +121,7 @@ func (d *Dialer) connect(ctx context.Context, login *login, hosts *knownHosts, v
 	facts.DialTime = time.Since(start)
 
 	start = time.Now()
-	raw := &meter{Conn: conn}
+	raw := &meter{Conn: hotread.Conn(conn)}
 	login.wire = raw
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	client, chans, reqs, err := login.handshake(raw, hosts)
