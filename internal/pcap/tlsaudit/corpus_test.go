@@ -142,7 +142,7 @@ func TestWindowsAgreeWithOneWalk(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(4) {
 		for _, snap := range []int{0, 80, 118} {
-			path, _ := corpusFile(t, corpus.Spec{Seed: seed, Bytes: 1 << 20, Connections: 40, SnapLen: snap})
+			path, _ := corpusFile(t, corpus.Spec{Seed: seed, Bytes: 512 << 10, Connections: 40, SnapLen: snap})
 			content, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)

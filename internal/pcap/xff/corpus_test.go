@@ -82,7 +82,7 @@ func TestWindowsAgreeWithOneWalk(t *testing.T) {
 	for seed := range uint64(4) {
 		for _, snap := range []int{0, 300} {
 			var b bytes.Buffer
-			if _, err := corpus.Write(&b, corpus.Spec{Seed: seed, Bytes: 1 << 20, Connections: 40, SnapLen: snap}); err != nil {
+			if _, err := corpus.Write(&b, corpus.Spec{Seed: seed, Bytes: 512 << 10, Connections: 40, SnapLen: snap}); err != nil {
 				t.Fatal(err)
 			}
 			content := b.Bytes()

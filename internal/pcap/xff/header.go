@@ -42,14 +42,21 @@ type names struct {
 	lower   []string // in lower case
 	first   [256]bool
 	longest int
+	// vectors is set where scanLines looks for the letters in first.
+	vectors bool
+	letters [2 * 16]byte
 }
 
+// vector is how many places scanLines looks at together.
+const vector = 32
+
 func newNames(list []string) *names {
-	n := &names{}
+	n := &names{vectors: hasVectors()}
 	for _, name := range list {
 		name = strings.ToLower(name)
 		n.lower = append(n.lower, name)
 		n.first[name[0]], n.first[strings.ToUpper(name)[0]] = true, true
+		n.letters[name[0]&0x1f] = name[0]
 		n.longest = max(n.longest, len(name))
 	}
 	return n
@@ -58,6 +65,13 @@ func newNames(list []string) *names {
 // next gives the first place behind a line's end, from a place on, where a line begins
 // as a header may; -1 when there is none.
 func (n *names) next(b []byte, from int) int {
+	if limit := (len(b) - from - 1) &^ (vector - 1); n.vectors && limit > 0 {
+		at := scanLines(&b[from], limit, &n.letters)
+		from += at
+		if at < limit {
+			return from + 1
+		}
+	}
 	for {
 		end := bytes.IndexByte(b[from:], '\n')
 		from += end + 1
