@@ -69,8 +69,8 @@ func (a *app) notifyTestCommand() *cobra.Command {
 		Use:   "test RECEIVER",
 		Short: "send a receiver a message now",
 		Long: `Sends a receiver a message of the condition "test" at once, past everything that
-waits, and says whether it was taken. A directory is tried by writing a file and
-removing it.
+waits, and says whether it was taken; what waits follows at once then. A
+directory is tried by writing a file and removing it.
 
 ` + jsonHelp("rows (the message)", "row", `id, condition, receiver, time, summary`) + `
 

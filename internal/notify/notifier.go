@@ -52,6 +52,7 @@ type receiver struct {
 	config.Receiver
 	sender sender
 	woken  chan struct{} // holds a token while there may be something to send
+	back   chan struct{} // holds a token when the receiver has just taken something
 
 	mu       sync.Mutex
 	lastSent time.Time
@@ -91,7 +92,7 @@ func New(opts Options) (*Notifier, error) {
 		n.rules = append(n.rules, rule{r})
 	}
 	for _, c := range opts.Config.Receivers {
-		r := &receiver{Receiver: c, woken: make(chan struct{}, 1)}
+		r := &receiver{Receiver: c, woken: make(chan struct{}, 1), back: make(chan struct{}, 1)}
 		var err error
 		switch {
 		case c.Webhook != nil:
@@ -153,11 +154,16 @@ func (n *Notifier) Run(ctx context.Context) {
 		wg.Go(func() {
 			defer r.sender.close()
 			for ctx.Err() == nil {
-				wait := n.serve(ctx, r)
+				wait, trouble := n.serve(ctx, r)
+				woken := r.woken
+				if trouble {
+					woken = nil // more to send does not bring a receiver back
+				}
 				timer := time.NewTimer(wait)
 				select {
 				case <-timer.C:
-				case <-r.woken:
+				case <-woken:
+				case <-r.back:
 				case <-ctx.Done():
 				}
 				timer.Stop()
@@ -185,21 +191,22 @@ func (n *Notifier) Wake() {
 	}
 }
 
-// serve sends what is due for a receiver, and gives how long there is nothing to do.
-func (n *Notifier) serve(ctx context.Context, r *receiver) time.Duration {
+// serve sends what is due for a receiver, and gives how long there is nothing to do; in
+// trouble how long the receiver is to be left alone, whatever comes.
+func (n *Notifier) serve(ctx context.Context, r *receiver) (wait time.Duration, trouble bool) {
 	for {
 		due, next, err := n.waiting(ctx, r.Name, batchMost)
 		if err != nil {
-			return n.trouble(ctx, r, err)
+			return n.trouble(ctx, r, err), true
 		}
 		if len(due) == 0 {
 			if next.IsZero() {
-				return lookEvery
+				return lookEvery, false
 			}
-			return min(max(next.Sub(n.now()), time.Millisecond), lookEvery)
+			return min(max(next.Sub(n.now()), time.Millisecond), lookEvery), false
 		}
 		if wait, ok := n.sendBatch(ctx, r, due); !ok {
-			return wait
+			return wait, true
 		}
 	}
 }
@@ -389,6 +396,11 @@ func (n *Notifier) SendTest(ctx context.Context, name, by string) (Message, erro
 	defer cancel()
 	if _, err := r.sender.send(ctx, []outgoing{{entry: &entry{Message: &m}}}); err != nil {
 		return Message{}, &fault.Error{Kind: fault.KindOf(err), Act: "send a test to receiver " + name, Err: err}
+	}
+	r.sent(n.now())
+	select {
+	case r.back <- struct{}{}:
+	default:
 	}
 	return m, nil
 }
