@@ -99,7 +99,8 @@ the change record.
 ` + waitHelp + `
 
 ` + workExits(),
-		Example: `  fleetctl hotfix apply OSm6.4.x-CumulativeHotfix-v2.end -l group=probes --window 'Sat 22:00+4h'
+		Example: `  fleetctl hotfix apply OSm6.4.x-CumulativeHotfix-v2.end -l group=probes \
+      --window 'Sat 22:00+4h'
   fleetctl hotfix apply OSm6.4.x-CumulativeHotfix-v2.end lon-probe-01 --yes`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeFileThenDevices,

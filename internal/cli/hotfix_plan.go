@@ -84,7 +84,7 @@ latest_begin_at, skipped`) + `
 
 ` + exitHelp(fault.ExitDone, fault.ExitFailed, fault.ExitSomeFailed, fault.ExitUsage, fault.ExitUnavailable, fault.ExitFound, fault.ExitInterrupted) + `
 6 says that something forbids the change on some device.`,
-		Example:           "  fleetctl hotfix plan OSm6.4.x-CumulativeHotfix-v2.end -l group=probes --window 'Sat 22:00+4h'",
+		Example:           "  fleetctl hotfix plan OSm6.4.x-CumulativeHotfix-v2.end -l group=probes \\\n      --window 'Sat 22:00+4h'",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeFileThenDevices,
 	}
