@@ -183,12 +183,16 @@ func runID(c *call) int {
 }
 
 // runScript is sh -c SCRIPT [NAME [ARGUMENT...]]: a process of its own with
-// arguments, that can read what the client sends. It ends with its parent; the
-// background jobs that it leaves behind when it ends first do not: without a
-// terminal nobody hangs up on them.
+// arguments, that can read what the client sends. A signal ends it. The end of its
+// connection does not, nor that of the background jobs that it leaves behind: without
+// a terminal nobody hangs up on them, and what they read comes to its end.
 func runScript(c *call) int {
 	ctx, cancel := context.WithCancel(c.dev().powered())
-	within := context.AfterFunc(c.ctx, cancel)
+	within := context.AfterFunc(c.ctx, func() {
+		if c.s.ctx.Err() == nil {
+			cancel()
+		}
+	})
 	shell := *c
 	shell.ctx = ctx
 	inner, err := shell.nestedWith(c.in)
@@ -204,7 +208,8 @@ func runScript(c *call) int {
 		inner.close()
 		cancel()
 	}
-	if !within() || !c.dev().fleet.spawn(func() { defer end(); inner.script("wait") }) {
+	within()
+	if ctx.Err() != nil || !c.dev().fleet.spawn(func() { defer end(); inner.script("wait") }) {
 		end()
 	}
 	return status
