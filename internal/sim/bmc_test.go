@@ -153,7 +153,7 @@ func TestBMCFaults(t *testing.T) {
 		"bmc_down":         {everywhere, []fault.Kind{fault.Unreachable, fault.Timeout}},
 		"bmc_login_200":    {everywhere, []fault.Kind{fault.Auth}},
 		"bmc_lockout":      {everywhere, []fault.Kind{fault.Auth}},
-		"bmc_garbage":      {everywhere, []fault.Kind{fault.Auth, fault.Unsupported, fault.Timeout}},
+		"bmc_garbage":      {everywhere, []fault.Kind{fault.Auth, fault.Unsupported, fault.Unparsed, fault.Timeout}},
 		"bmc_truncated":    {everywhere, []fault.Kind{fault.Unparsed, fault.Unsupported, fault.Timeout}},
 		"bmc_entities":     {[]string{oldWeb, tokenWeb}, []fault.Kind{fault.Unparsed}},
 		"bmc_short_record": {[]string{oldWeb, tokenWeb, overLAN}, []fault.Kind{fault.Unparsed}},
