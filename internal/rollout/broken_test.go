@@ -56,23 +56,30 @@ func brokenDeciders() map[string]decideFunc {
 		}
 	}
 	return map[string]decideFunc{
-		"budget":            planned(func(p *Plan) { p.Budget = 1000 }),
-		"budget, one more":  planned(func(p *Plan) { p.Budget++ }),
-		"wave size":         planned(func(p *Plan) { p.Size, p.Canary = 1000, p.Canary*1000 }),
-		"order of waves":    planned(func(p *Plan) { oneWave(p.Units) }),
-		"soak":              planned(func(p *Plan) { p.Policy.Soak = 0 }),
-		"coverage":          planned(func(p *Plan) { p.Covering = nil }),
-		"coverage by one":   planned(func(p *Plan) { p.Covering = oneMore(p.Covering) }),
-		"windows":           planned(func(p *Plan) { p.Policy.Windows = nil }),
-		"time zone":         planned(func(p *Plan) { p.zones = slices.Repeat([]*time.Location{time.UTC}, len(p.Units)) }),
-		"worst case":        planned(func(p *Plan) { noWorst(p.Units) }),
-		"start":             planned(func(p *Plan) { p.Policy.Start = time.Time{} }),
-		"end":               planned(func(p *Plan) { p.Policy.End = time.Time{} }),
-		"resumes unasked":   planned(func(p *Plan) { p.Policy.ResumeWindow = len(p.Policy.Windows) > 0 }),
-		"resumes never":     planned(func(p *Plan) { p.Policy.ResumeWindow = false }),
-		"approval":          stated(func(_ *Plan, s *State) { s.Approved = true }),
-		"pause":             stated(func(_ *Plan, s *State) { s.Paused = true }),
-		"covers elsewhere":  stated(func(_ *Plan, s *State) { s.Elsewhere = nil }),
+		"budget":           planned(func(p *Plan) { p.Budget = 1000 }),
+		"budget, one more": planned(func(p *Plan) { p.Budget++ }),
+		"wave size":        planned(func(p *Plan) { p.Size, p.Canary = 1000, p.Canary*1000 }),
+		"order of waves":   planned(func(p *Plan) { oneWave(p.Units) }),
+		"soak":             planned(func(p *Plan) { p.Policy.Soak = 0 }),
+		"coverage":         planned(func(p *Plan) { p.Covering = nil }),
+		"coverage by one":  planned(func(p *Plan) { p.Covering = oneMore(p.Covering) }),
+		"windows":          planned(func(p *Plan) { p.Policy.Windows = nil }),
+		"time zone":        planned(func(p *Plan) { p.zones = slices.Repeat([]*time.Location{time.UTC}, len(p.Units)) }),
+		"daylight saving":  planned(func(p *Plan) { p.zones = withoutSaving(p.zones) }),
+		"worst case":       planned(func(p *Plan) { noWorst(p.Units) }),
+		"start":            planned(func(p *Plan) { p.Policy.Start = time.Time{} }),
+		"end":              planned(func(p *Plan) { p.Policy.End = time.Time{} }),
+		"resumes unasked":  planned(func(p *Plan) { p.Policy.ResumeWindow = len(p.Policy.Windows) > 0 }),
+		"resumes never":    planned(func(p *Plan) { p.Policy.ResumeWindow = false }),
+		"approval":         stated(func(_ *Plan, s *State) { s.Approved = true }),
+		"pause":            stated(func(_ *Plan, s *State) { s.Paused = true }),
+		"covers elsewhere": stated(func(_ *Plan, s *State) { s.Elsewhere = nil }),
+		"canary":           planned(func(p *Plan) { p.Canary = 0 }),
+		"canary prepares": each(func(p *Plan, i int, u *UnitState) {
+			if p.Canary > 0 && p.Units[i].Wave == 0 {
+				u.Status = replace(u.Status, Preparing, Dropped)
+			}
+		}),
 		"failure of canary": each(func(p *Plan, i int, u *UnitState) { forget(u, p.Units[i].Wave == 0 && p.Canary > 0) }),
 		"attention":         each(func(_ *Plan, _ int, u *UnitState) { u.Status = replace(u.Status, Attention, Failed) }),
 		"failures":          each(func(_ *Plan, _ int, u *UnitState) { u.Status = replace(u.Status, Failed, Unchanged) }),
@@ -82,7 +89,12 @@ func brokenDeciders() map[string]decideFunc {
 		"forgets to ask":    made(func(d *Decision) { d.Next = time.Time{} }),
 		"forgets to skip":   made(func(d *Decision) { d.Skip = nil }),
 		"skips what waits":  made(func(d *Decision) { d.Skip, d.Wait = append(d.Skip, d.Wait...), nil }),
-		"begins no more":    made(func(d *Decision) { d.Begin = d.Begin[:min(0, len(d.Begin))] }),
+		"begins too late": made(func(d *Decision) {
+			for i := range d.Begin {
+				d.Begin[i].Latest = time.Time{}
+			}
+		}),
+		"begins no more": made(func(d *Decision) { d.Begin = d.Begin[:min(0, len(d.Begin))] }),
 	}
 }
 
@@ -96,6 +108,16 @@ func noWorst(units []Unit) {
 	for i := range units {
 		units[i].Worst = 0
 	}
+}
+
+// withoutSaving gives each zone the time of its January all the year.
+func withoutSaving(zones []*time.Location) []*time.Location {
+	out := make([]*time.Location, len(zones))
+	for i, z := range zones {
+		name, offset := time.Date(2026, time.January, 1, 0, 0, 0, 0, z).Zone()
+		out[i] = time.FixedZone(name, offset)
+	}
+	return out
 }
 
 func oneMore(covering map[string]int) map[string]int {
