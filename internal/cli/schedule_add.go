@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -30,8 +31,9 @@ func (a *app) scheduleAddCommand() *cobra.Command {
 		Long: `Has fleetd start what a command of fleetctl would start, at the times of a cron
 expression: minute, hour, day of month, month, day of week, or @hourly, @daily,
 @weekly, @monthly, @yearly. Where both days are restricted either is enough; L
-is the last day of the month, SAT#1 its first Saturday. The command is written
-after --, without fleetctl; it is not run now, but checked as if it were.
+is the last day of the month, SAT#1 its first Saturday; a range may go past the
+end (22-2, FRI-MON). The command is written after --, without fleetctl; it is
+not run now, but checked as if it were.
 
 Each time is one run and each run is an ordinary job. A time that the clocks
 leave out in spring runs when they are set forward; one that comes twice in
@@ -80,13 +82,19 @@ What changes devices runs only once another user has approved the schedule
 	return cmd
 }
 
+// scheduleName is what the API takes; its own message speaks of the body of a request.
+var scheduleName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
 func (a *app) addSchedule(ctx context.Context, f fleet, opts *scheduleAddOptions, line []string) error {
 	format, err := opts.format()
 	if err != nil {
 		return err
 	}
-	if opts.jitter < 0 || opts.jitter%time.Second != 0 {
-		return fault.New(fault.Invalid, "--jitter is not a number of whole seconds")
+	if !scheduleName.MatchString(opts.req.Name) {
+		return fault.New(fault.Invalid, "schedule name %q: 1 to 63 lower-case letters, digits, dots, - and _ are expected, beginning with a letter or a digit", output.Clean(opts.req.Name))
+	}
+	if opts.jitter < 0 || opts.jitter > 24*time.Hour || opts.jitter%time.Second != 0 {
+		return fault.New(fault.Invalid, "--jitter %v: whole seconds, up to 24h, are expected", opts.jitter)
 	}
 	opts.req.JitterSeconds = int(opts.jitter / time.Second)
 	if opts.req.Request, err = a.recordRequest(ctx, f, line); err != nil {

@@ -436,6 +436,34 @@ func TestHostileText(t *testing.T) {
 	}
 }
 
+// TestHostileIDs: an id holds what a device calls a ring, and is the value of a header
+// field; one that is none holds nothing back.
+func TestHostileIDs(t *testing.T) {
+	h := newHook(t)
+	b := newBench(t, []config.Receiver{h.receiver("ops")}, config.Rule{On: []string{"pci_error"}, To: []string{"ops"}})
+	var want []string
+	for _, id := range []string{"a\x1b[2J", "a\r\nX-Forged: 1", "a[2J", "\xff\x00", strings.Repeat("x", 300), strings.Repeat("x", 300) + "y", "plain/[\"ops\"]"} {
+		m := alarm(1)
+		m.ID = id
+		b.tell(m)
+		want = append(want, identifier(id))
+	}
+	b.run(func() bool { return b.waitingFor("ops") == 0 })
+	ids := h.ids()
+	if !slices.Equal(ids, want) || want[2] != "a[2J" || want[6] != "plain/[\"ops\"]" {
+		t.Errorf("%q", ids)
+	}
+	slices.Sort(ids)
+	if len(slices.Compact(ids)) != len(want) {
+		t.Errorf("two are one: %q", ids)
+	}
+	for _, id := range ids {
+		if len(id) > longestID || printable(id, longestID) != id {
+			t.Errorf("%q", id)
+		}
+	}
+}
+
 func TestDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "reports")
 	b := newBench(t, []config.Receiver{{Name: "files", Directory: &config.Directory{Path: dir, Keep: 3, Age: 30 * 24 * time.Hour}}})

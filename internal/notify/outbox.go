@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -61,6 +62,7 @@ func (n *Notifier) Tell(tx *ledger.Tx, m Message) error {
 func (n *Notifier) tell(tx *ledger.Tx, m Message, to []string) error {
 	m.Time = m.Time.UTC().Truncate(time.Millisecond)
 	m.Summary = line(m.Summary)
+	m.ID = identifier(m.ID)
 	for _, name := range to {
 		if err := n.put(tx, name, entry{Message: &m}); err != nil {
 			return err
@@ -262,6 +264,21 @@ func (n *Notifier) view(ctx context.Context, fn func(*ledger.Tx) error) error {
 		return fault.Wrap(fault.KindOf(err), "read the outbox", context.Cause(ctx))
 	}
 	return n.ledger.View(fn)
+}
+
+// longestID is what every receiver's store of keys takes.
+const longestID = 255
+
+// identifier makes an id one that a header field can carry, whatever the name is that a
+// device chose for what it is about: visible ASCII, of bounded length. Another id stays
+// another.
+func identifier(id string) string {
+	plain := printable(id, longestID)
+	if plain == id {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return plain[:min(len(plain), longestID-17)] + "/" + hex.EncodeToString(sum[:8])
 }
 
 // line makes text one bounded line.
