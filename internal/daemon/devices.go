@@ -47,6 +47,20 @@ func (s service) Device(ctx context.Context, name string) (api.Device, error) {
 	return deviceOut(dev, jobs.DeviceFacts{Facts: facts, LastSeen: seen, LastError: lastError}), nil
 }
 
+// prepareList makes the bodies of all devices, so that the first who lists a large fleet
+// waits no longer than others. What goes wrong is told to whoever asks for a list.
+func (d *Daemon) prepareList(ctx context.Context) {
+	bodies, err := service{d}.Devices(ctx, api.Selection{})
+	if err != nil {
+		return
+	}
+	for _, err := range bodies {
+		if err != nil || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
 // deviceBodies keeps the JSON of each device that was listed, until the inventory is
 // another one or something else is known of the device. To make it anew takes ten times
 // as long as to find that it still holds, and a fleet of 20,000 is listed again and

@@ -53,6 +53,7 @@ func change(was, is *inventory.Inventory) slog.Value {
 // reload answers the requests to read the inventory again, until ctx ends.
 func (d *Daemon) reload(ctx context.Context) {
 	for {
+		d.prepareList(ctx)
 		select {
 		case <-ctx.Done():
 			return
