@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -178,6 +179,11 @@ const late = "shown late"
 
 // followLive waits for a job to end and passes on what shows while it runs.
 func (a *app) followLive(ctx context.Context, f fleet, job api.Job, notice func(string)) error {
+	watching, over := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { tellWait(watching, f, job, notice) })
+	defer watch.Wait()
+	defer over()
 	said := false
 	for {
 		for ev, err := range f.Events(ctx, job.ID, 0) {
@@ -205,6 +211,30 @@ func fileOf(w io.Writer) *os.File {
 		return w.file
 	}
 	return nil
+}
+
+// waitPatience is how long a capture may take to begin before it is said why.
+const waitPatience = 2 * time.Second
+
+// tellWait says what a capture waits for that does not begin: a reader sees nothing
+// of it otherwise.
+func tellWait(ctx context.Context, f fleet, job api.Job, notice func(string)) {
+	timer := time.NewTimer(waitPatience)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return
+	}
+	tasks, err := f.Tasks(ctx, job.ID)
+	if err != nil {
+		return // whoever waits for the job hears of it
+	}
+	for _, t := range tasks {
+		if (t.State == "pending" || t.State == "waiting") && t.Reason != "" {
+			notice("it waits: " + t.Reason)
+		}
+	}
 }
 
 // liveFile is a file that a capture is written to. What it held before goes with

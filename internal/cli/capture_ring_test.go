@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mattn/go-runewidth"
@@ -70,6 +73,22 @@ func TestCaptureListFitsATerminal(t *testing.T) {
 	}
 	if got := plain.run(t.Context(), t, "capture", "list", "-o", "wide"); !strings.Contains(got.out, sum) || !strings.Contains(got.out, "is over") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A capture that does not begin says what it waits for.
+func TestLiveSaysWhatItWaitsFor(t *testing.T) {
+	for reason, want := range map[string][]string{"another change of a is at work": {"it waits: another change of a is at work"}, "": nil} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			f := &fakeFleet{hang: true, tasks: []api.Task{{Device: "a", State: "pending", Reason: reason}}}
+			var said []string
+			_ = (&app{}).followLive(ctx, f, api.Job{ID: "7"}, func(text string) { said = append(said, text) })
+			if !slices.Equal(said, want) {
+				t.Errorf("%q, want %q", said, want)
+			}
+		})
 	}
 }
 

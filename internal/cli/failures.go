@@ -71,6 +71,9 @@ func nextSteps(res api.Results) []string {
 		steps = append(steps, mendStep(res, byKind[fault.Unparsed]))
 	}
 	if isLive(res.Job) {
+		if len(byKind[fault.Canceled]) == len(res.Failures) {
+			return steps
+		}
 		return append(steps, "start it again once that is mended; a live capture has nothing to retry, its reader is gone")
 	}
 	// A change that is taken up again looks first and does what is missing then.
