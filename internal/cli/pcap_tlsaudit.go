@@ -140,9 +140,7 @@ func (a *app) pcapTLSAudit(ctx context.Context, opts *tlsAuditOptions, files []s
 		audit := tlsaudit.New(func(s *tlsaudit.Session) { report.add(tlsSession{s, name}) })
 		return audit, func() {
 			audit.Close()
-			slices.SortFunc(report.sessions[first:], func(x, y tlsSession) int {
-				return cmp.Or(cmp.Compare(x.Packet, y.Packet), x.Client.Compare(y.Client))
-			})
+			report.sort(first)
 		}
 	})
 	if ctx.Err() != nil {

@@ -121,7 +121,11 @@ func TestPcapTLSAudit(t *testing.T) {
 func TestTLSAuditCSVIsThatOfTheView(t *testing.T) {
 	report := &tlsReport{limit: 10}
 	a := tlsSessionsOf(t, oldTLS(), report)
-	a[0].ServerName = "=1+1"
+	for _, name := range []string{"=1+1", "-x", ".", "\\.", `a,"b"`, "a b", "'", "host-1.example.net", "", "\x1b"} {
+		s := *a[0].Session
+		s.ServerName = name
+		report.sessions = append(report.sessions, tlsSession{&s, "a, b.pcap"})
+	}
 	var direct, rows strings.Builder
 	if err := report.writeCSV(&direct); err != nil {
 		t.Fatal(err)

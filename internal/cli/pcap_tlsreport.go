@@ -2,16 +2,11 @@ package cli
 
 import (
 	"cmp"
-	"encoding/csv"
 	"fmt"
-	"io"
 	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
-	"time"
 
-	"capfleet/internal/cli/output"
 	"capfleet/internal/pcap/tlsaudit"
 	"capfleet/internal/pcap/tlshello"
 )
@@ -36,7 +31,13 @@ type tlsTally struct {
 	sessions, weak, refused, unknown uint64
 	low, high                        tlshello.Version
 	hasLow, hasHigh                  bool
-	negotiated                       map[tlshello.Version]uint64
+	negotiated                       []tlsCount
+}
+
+// tlsCount is how many sessions of a client were negotiated at a version.
+type tlsCount struct {
+	version  tlshello.Version
+	sessions uint64
 }
 
 // maxTLSVersions bounds the different versions of a client: the field has 65536
@@ -89,11 +90,12 @@ func (t *tlsTally) add(s *tlsaudit.Session, weak, known bool) {
 // version counts a session's versions.
 func (t *tlsTally) version(s *tlsaudit.Session) {
 	if s.HasNegotiated {
-		if t.negotiated == nil {
-			t.negotiated = map[tlshello.Version]uint64{}
-		}
-		if _, ok := t.negotiated[s.Negotiated]; ok || len(t.negotiated) < maxTLSVersions {
-			t.negotiated[s.Negotiated]++
+		i := slices.IndexFunc(t.negotiated, func(c tlsCount) bool { return c.version == s.Negotiated })
+		switch {
+		case i >= 0:
+			t.negotiated[i].sessions++
+		case len(t.negotiated) < maxTLSVersions:
+			t.negotiated = append(t.negotiated, tlsCount{s.Negotiated, 1})
 		}
 		if !t.hasLow || t.low.NewerThan(s.Negotiated) {
 			t.low, t.hasLow = s.Negotiated, true
@@ -106,8 +108,8 @@ func (t *tlsTally) version(s *tlsaudit.Session) {
 
 func (t *tlsTally) client(name string) tlsClient {
 	c := tlsClient{ClientIP: name, Sessions: t.sessions, Weak: t.weak, Refused: t.refused, Unknown: t.unknown, Negotiated: map[string]uint64{}}
-	for v, n := range t.negotiated {
-		c.Negotiated[v.String()] += n
+	for _, n := range t.negotiated {
+		c.Negotiated[n.version.String()] += n.sessions
 	}
 	if t.hasLow {
 		c.Lowest = new(t.low.String())
@@ -149,56 +151,4 @@ func (r *tlsReport) conclusion() string {
 		text += fmt.Sprintf("; %d are not printed: raise --limit, or use -o jsonl", left)
 	}
 	return text
-}
-
-// writeCSV writes the sessions as tlsView would have it. There may be very many.
-func (r *tlsReport) writeCSV(w io.Writer) error {
-	out := csv.NewWriter(w)
-	columns := tlsView().CSV
-	line := make([]string, len(columns))
-	for i, c := range columns {
-		line[i] = c.Head
-	}
-	if err := out.Write(line); err != nil {
-		return err
-	}
-	yes := func(b bool) string {
-		if b {
-			return "yes"
-		}
-		return "no"
-	}
-	var file, cell string // the last name of a file, and what it is in a cell
-	for i := range r.sessions {
-		s := r.sessions[i]
-		clear(line)
-		line[0], line[1] = s.Client.Addr().String(), s.Server.Addr().String()
-		line[2], line[3] = strconv.Itoa(int(s.Client.Port())), strconv.Itoa(int(s.Server.Port()))
-		if s.HasNegotiated {
-			line[4] = s.Negotiated.String()
-		}
-		if s.HasOffered {
-			line[5] = s.Offered.String()
-		}
-		line[6] = output.Cell(s.ServerName)
-		if at := captureTime(s.Time, s.HasTime); at != nil {
-			line[7] = at.Format(time.RFC3339Nano)
-		}
-		line[8], line[9] = yes(s.Truncated), yes(s.Gap)
-		if s.HasAlert {
-			line[10] = tlsaudit.AlertName(s.Alert)
-		}
-		if weak, known := s.Weak(r.weak); known {
-			line[11] = yes(weak)
-		}
-		if s.file != file || cell == "" {
-			file, cell = s.file, output.Cell(s.file)
-		}
-		line[12], line[13] = strconv.FormatUint(s.Packet, 10), cell
-		if err := out.Write(line); err != nil {
-			return err
-		}
-	}
-	out.Flush()
-	return out.Error()
 }
