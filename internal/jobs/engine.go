@@ -143,7 +143,7 @@ func (e *Engine) load(id number) (*activeJob, error) {
 			return err
 		}
 		if j.Rollout == nil || job.canceled != nil {
-			return nil
+			return nil //nolint:nilerr // that the job was canceled is no failure to read it
 		}
 		return job.follow(j, p, slices.Collect(maps.Values(targets)))
 	})
