@@ -82,7 +82,7 @@ func TestLANOverABadNetwork(t *testing.T) {
 		want = append(want, hex.EncodeToString(raw))
 	}
 	// A session that a BMC gave up over doubled datagrams costs all attempts.
-	again := bmc.Options{LANTimeout: 200 * time.Millisecond, Attempts: 12}
+	again := bmc.Options{LANTimeout: 120 * time.Millisecond, Attempts: 25}
 	for name, alter := range map[string]func(bool, int, []byte) [][]byte{
 		"every third lost": func(_ bool, n int, d []byte) [][]byte {
 			if n%3 == 2 {

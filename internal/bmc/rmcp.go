@@ -51,7 +51,8 @@ type session struct {
 	crypt     types.CryptAlg
 
 	consoleID, bmcID uint32
-	protection       *rmcp.Protection // nil until the session is active
+	protection       *rmcp.Protection // nil until there are keys
+	proven           bool             // the BMC has shown them before RAKP message 4 came
 	tag              byte             // of the last message that set the session up
 	resent           bool             // some datagram was sent more than once
 	sent             uint32           // session sequence number
@@ -154,6 +155,9 @@ func (s *session) open(ctx context.Context, target Target) (begun bool, err erro
 	if err != nil {
 		return true, err
 	}
+	if s.protection, err = rmcp.New(s.integrity, k1, k2); err != nil {
+		return true, err
+	}
 	agree := &rmcpplus.RAKPMessage3{MessageTag: s.nextTag(), ManagedSystemSessionID: s.bmcID, KeyExchangeAuthenticationCode: proof}
 	agreed := &rmcpplus.RAKPMessage4{AuthAlg: s.auth}
 	err = s.setUp(ctx, types.PayloadTypeRAKPMessage3, agree.Pack(), types.PayloadTypeRAKPMessage4, agreed.Unpack)
@@ -165,6 +169,9 @@ func (s *session) open(ctx context.Context, target Target) (begun bool, err erro
 	if err != nil {
 		return true, err
 	}
+	if s.proven {
+		return true, nil
+	}
 	want, err = crypto.RAKP4ICV(s.auth, console, s.bmcID, answer.ManagedSystemGUID[:], sik)
 	if err != nil {
 		return true, err
@@ -172,8 +179,7 @@ func (s *session) open(ctx context.Context, target Target) (begun bool, err erro
 	if !hmac.Equal(want, agreed.IntegrityCheckValue) {
 		return true, fault.New(fault.Auth, "the BMC does not prove that it has the session's key")
 	}
-	s.protection, err = rmcp.New(s.integrity, k1, k2)
-	return true, err
+	return true, nil
 }
 
 func (s *session) nextTag() byte {
@@ -193,6 +199,12 @@ func (s *session) setUp(ctx context.Context, kind types.PayloadType, payload []b
 			return slices.Concat(rmcpHeader[:], header.Pack(), payload)
 		},
 		func(datagram []byte) (bool, error) {
+			// A BMC whose RAKP message 4 was lost has an active session, and answers in it
+			// (OpenIPMI does) when message 3 comes again.
+			if s.protection != nil && s.protection.Proves(datagram, s.consoleID) {
+				s.proven = true
+				return true, nil
+			}
 			packet, ok := parsePacket(datagram)
 			if !ok || packet.SessionHeader20.PayloadType != wanted || packet.SessionHeader20.PayloadEncrypted {
 				return false, nil

@@ -117,27 +117,35 @@ func (p *Protection) Seal(dst []byte, sessionID, sequence uint32, message []byte
 	return append(dst, p.sign(dst[from+HeaderRMCP:])...)
 }
 
+// Where the fields of a datagram are.
+const (
+	atFormat  = HeaderRMCP
+	atKind    = atFormat + 1
+	atSession = atKind + 1
+	atLength  = atSession + 4 + 4
+	atPayload = HeaderRMCP + HeaderSession
+)
+
+// Proves reports whether a datagram, whatever it carries, is authenticated and of the
+// session that the receiver knows as sessionID: whoever made it has the session's
+// keys.
+func (p *Protection) Proves(datagram []byte, sessionID uint32) bool {
+	const authenticated = 0x40
+	signed := len(datagram) - p.size
+	return signed >= atPayload && IsRMCP(datagram) && datagram[atFormat] == byte(types.AuthTypeRMCPPlus) && datagram[atKind]&authenticated != 0 &&
+		binary.LittleEndian.Uint32(datagram[atSession:]) == sessionID &&
+		hmac.Equal(p.sign(datagram[HeaderRMCP:signed]), datagram[signed:])
+}
+
 // Unseal gives the message of a datagram of the session that the receiver knows as
 // sessionID, decrypted in its place; ok is false for any other. The integrity code is
 // checked before anything that is under it is believed.
 func (p *Protection) Unseal(datagram []byte, sessionID uint32) (message []byte, ok bool) {
-	const (
-		atFormat  = HeaderRMCP
-		atKind    = atFormat + 1
-		atSession = atKind + 1
-		atLength  = atSession + 4 + 4
-		atPayload = HeaderRMCP + HeaderSession
-	)
-	signed := len(datagram) - p.size
-	if signed < atPayload || !IsRMCP(datagram) || datagram[atFormat] != byte(types.AuthTypeRMCPPlus) || datagram[atKind] != protectedIPMI ||
-		binary.LittleEndian.Uint32(datagram[atSession:]) != sessionID {
+	if len(datagram) < atPayload || datagram[atKind] != protectedIPMI || !p.Proves(datagram, sessionID) {
 		return nil, false
 	}
 	length := int(binary.LittleEndian.Uint16(datagram[atLength:]))
-	if atPayload+length > signed || length < 2*cipherBlock || length%cipherBlock != 0 {
-		return nil, false
-	}
-	if !hmac.Equal(p.sign(datagram[HeaderRMCP:signed]), datagram[signed:]) {
+	if atPayload+length > len(datagram)-p.size || length < 2*cipherBlock || length%cipherBlock != 0 {
 		return nil, false
 	}
 	text := datagram[atPayload : atPayload+length]
