@@ -1,6 +1,7 @@
 package bmc
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -229,7 +230,7 @@ func (s *redfish) get(ctx context.Context, path string, into any) error {
 	}
 	if err := json.Unmarshal(reply.body, into); err != nil {
 		kind := fault.Unparsed
-		if path == redfishRoot {
+		if path == redfishRoot && !bytes.HasPrefix(bytes.TrimSpace(reply.body), []byte("{")) {
 			kind = fault.Unsupported // some other web server
 		}
 		return fault.Wrap(kind, "understand "+path, err)

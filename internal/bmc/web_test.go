@@ -287,6 +287,8 @@ func TestNotABMC(t *testing.T) {
 		"another page": {html, fault.Auth, fault.Unparsed, `"Wireless router"`},
 		"not found":    {http.NotFound, fault.Unsupported, fault.Unsupported, "404"},
 		"redirects":    {redirect, fault.Unsupported, fault.Unsupported, "/elsewhere"},
+		"half":         {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, ` {"Managers": {"@odata.id"`) }, fault.Auth, fault.Unparsed, "unexpected end"},
+		"text":         {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "It works!") }, fault.Auth, fault.Unsupported, "/redfish/v1/"},
 		"endless":      {endless, fault.TooLarge, fault.TooLarge, "larger"},
 		"cut off":      {cut, fault.Disconnected, fault.Disconnected, "cut off"},
 	} {
