@@ -73,11 +73,18 @@ func printSchedule(w io.Writer, s api.Schedule, runs []api.ScheduleRun, screen o
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%-12s %s\n", name, output.Clean(value))
+			text := fmt.Sprintf("%-12s %s", name, output.Clean(value))
+			b.WriteString(output.Wrap(text, screen.Width, strings.Repeat(" ", 13)) + "\n")
 		}
 	}
 	line("name", s.Name)
 	line("starts", scheduleTitle(s.Request)+" on "+selectionText(s.Request.Selection))
+	if s.Access == "change" { // who approves it has to see all of it
+		line("request", jsonText(s.Request.Spec))
+		if s.Request.Rollout != nil {
+			line("rollout", jsonText(s.Request.Rollout))
+		}
+	}
 	line("at", s.Cron+" "+s.TimeZone)
 	line("policy", schedulePolicy(s))
 	line("deliver", strings.Join(s.Deliver, ", "))
@@ -118,6 +125,19 @@ func printSchedule(w io.Writer, s api.Schedule, runs []api.ScheduleRun, screen o
 		{Key: "count", Head: "RUNS", Kind: output.Number},
 		{Key: "reason", Head: "REASON"},
 	}}, rows, json.RawMessage(nil), screen)
+}
+
+// jsonText gives a value as one line of JSON with blanks at which it can be broken.
+func jsonText(v any) string {
+	text, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	lines := strings.Split(string(text), "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimLeft(l, " ")
+	}
+	return strings.Join(lines, " ")
 }
 
 // selectionText gives a selection as it would be typed.

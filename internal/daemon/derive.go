@@ -326,7 +326,7 @@ func (d *Daemon) finished(ctx context.Context, ev jobs.Event, job jobs.Job) (eff
 	name, uid, scheduled := schedule.Origin(job.RequestID)
 	if ev.State == jobs.Failed || ev.State == jobs.Partial || ev.State == jobs.Attention {
 		m := notify.Message{ID: fmt.Sprintf("job/%s/%d", ev.Job, ev.Seq), Condition: notify.JobFailed, Severity: notify.Error, Time: ev.Time,
-			Job: ev.Job, Operation: job.Operation, Summary: fmt.Sprintf("job %s (%s on %d devices) ended as %s: %s", ev.Job, job.Operation, job.Devices,
+			Job: ev.Job, Operation: job.Operation, Summary: fmt.Sprintf("job %s (%s on %s) ended as %s: %s", ev.Job, job.Operation, devicesText(job.Devices),
 				ev.State, countsText(job.Counts))}
 		if scheduled {
 			m.Schedule = name
@@ -350,6 +350,13 @@ func (d *Daemon) finished(ctx context.Context, ev jobs.Event, job jobs.Job) (eff
 	}
 	what := notify.Delivery{ID: fmt.Sprintf("result/%s/%d", ev.Job, ev.Seq), Job: ev.Job, Schedule: name, Time: job.CreatedAt}
 	return append(effects, func(tx *ledger.Tx) error { return d.notify.Deliver(tx, what, def.Deliver) }), nil
+}
+
+func devicesText(n int) string {
+	if n == 1 {
+		return "1 device"
+	}
+	return fmt.Sprintf("%d devices", n)
 }
 
 func countsText(counts map[jobs.State]int) string {

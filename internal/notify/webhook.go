@@ -137,6 +137,8 @@ func (w *webhook) post(ctx context.Context, o outgoing) error {
 	switch code := resp.StatusCode; {
 	case code >= 200 && code < 300:
 		return nil
+	case code >= 300 && code < 400:
+		return fault.New(fault.Unreachable, "%s: %s (redirects are not followed; the address that it names belongs into the configuration)", act, answer)
 	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500, code == http.StatusUnauthorized, code == http.StatusForbidden,
 		code == http.StatusNotFound:
 		// About the receiver rather than about this message: a login that was revoked, a
