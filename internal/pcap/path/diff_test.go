@@ -130,3 +130,33 @@ func TestDiffErrors(t *testing.T) {
 		t.Errorf("%v, %d packets", err, n)
 	}
 }
+
+// Whatever the captures hold, every packet has one fate.
+func FuzzDiff(f *testing.F) {
+	n := newNetwork(1, 2)
+	n.links[0].loss[0] = 0.5
+	n.tcp(0, 4000, 2)
+	var seeds [][]byte
+	for _, h := range n.hops(false) {
+		var b bytes.Buffer
+		if _, err := b.ReadFrom(h.Captures[0].Reader); err != nil {
+			f.Fatal(err)
+		}
+		seeds = append(seeds, b.Bytes())
+	}
+	f.Add(seeds[0], seeds[1])
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		given := uint64(0)
+		s, err := path.Diff(t.Context(), path.Capture{Name: "a", Reader: bytes.NewReader(a)}, path.Capture{Name: "b", Reader: bytes.NewReader(b)},
+			func(fate *path.Fate) error {
+				given++
+				if (fate.Other == nil) != (fate.Outcome == path.Dropped || fate.Outcome == path.Recut) || (len(fate.Changes) > 0) != (fate.Outcome == path.Changed) {
+					t.Fatalf("%+v", fate)
+				}
+				return nil
+			})
+		if given != s.Packets || s.Forwarded+s.Changed+s.Recut+s.Dropped != s.Packets {
+			t.Fatalf("%d given, %+v, %v", given, s, err)
+		}
+	})
+}
