@@ -70,6 +70,7 @@ chaos: ## kill the real fleetd KILLS times (default 200), half of them at crash 
 	$(GO) test -tags failpoint -count 1 -run 'KilledAtEachCommit$$' -v ./internal/jobs
 	CAPFLEET_ENGINE_KILLS=100 $(GO) test -count 1 -timeout 30m -run 'TestKill$$' -v ./internal/jobs
 	CAPFLEET_READER_KILLS=1000 $(GO) test -count 1 -timeout 30m -run 'TestReadersKilledAtRandomMoments$$' -v ./internal/capture
+	$(GO) test -count 1 -timeout 30m -run 'TestEngineOverRandomRollouts$$' -v ./internal/jobs -rollouts 10000
 	FLEETD_CHAOS_ROLLOUT_KILLS=500 FLEETD_CHAOS_ROLLOUT_DEVICES=200 $(GO) test -count 1 -timeout 90m -run 'TestRolloutChaos$$' -v ./cmd/fleetd
 	FLEETD_CHAOS_PAIR_KILLS=100 $(GO) test -count 1 -timeout 30m -run 'TestPairChaos$$' -v ./cmd/fleetd
 	FLEETD_WEEK_DAYS=7 $(GO) test -count 1 -timeout 30m -run 'TestWeek$$' -v ./internal/daemon
