@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"capfleet/internal/api"
 	"capfleet/internal/api/client"
+	"capfleet/internal/device/drivertest"
 	"capfleet/internal/sim"
 )
 
@@ -61,27 +61,8 @@ type pairChaos struct{ rolloutChaos }
 // quickPairs is a folder with the built-in definition of BIG-IPs and short times.
 func quickPairs(t *testing.T) string {
 	t.Helper()
-	src, err := os.ReadFile("../../internal/device/bigip/platform.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	quick := map[string]string{"typical": "1s", "worst": "60s", "reconnect": "60s", "poll": "100ms", "listed": "60s", "shows": "10s", "down": "10s",
-		"settle": "60s", "stable": "200ms"}
-	text := regexp.MustCompile(`\b([a-z]+): \d+[smh]\b`).ReplaceAllStringFunc(string(src), func(found string) string {
-		key, _, _ := strings.Cut(found, ":")
-		if d, ok := quick[key]; ok {
-			return key + ": " + d
-		}
-		return found
-	})
-	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, "platforms"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "platforms", "f5_bigip.yaml"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return drivertest.Hurry(t, "../../internal/device/bigip/platform.yaml", map[string]string{"typical": "1s", "worst": "60s", "reconnect": "60s",
+		"poll": "100ms", "listed": "60s", "shows": "10s", "down": "10s", "settle": "60s", "stable": "200ms"})
 }
 
 func (c *pairChaos) add(name string) string {

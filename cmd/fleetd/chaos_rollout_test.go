@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"capfleet/internal/api"
 	"capfleet/internal/api/client"
+	"capfleet/internal/device/drivertest"
 	"capfleet/internal/sim"
 )
 
@@ -87,30 +87,12 @@ func number(t *testing.T, env string, otherwise int) int {
 // to be otherwise.
 func quickProbes(t *testing.T, set ...string) string {
 	t.Helper()
-	src, err := os.ReadFile("../../internal/device/endace/platform.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	quick := map[string]string{"typical": "1s", "worst": "120s", "reconnect": "120s", "poll": "100ms", "down": "15s", "settle": "60s", "stable": "200ms", "apart": "200ms"}
+	quick := map[string]string{"typical": "1s", "worst": "120s", "install.worst": "15s", "reconnect": "120s", "poll": "100ms", "down": "15s",
+		"settle": "60s", "stable": "200ms", "apart": "200ms"}
 	for i := 0; i+1 < len(set); i += 2 {
 		quick[set[i]] = set[i+1]
 	}
-	text := regexp.MustCompile(`\b([a-z]+): \d+[smh]\b`).ReplaceAllStringFunc(string(src), func(found string) string {
-		key, _, _ := strings.Cut(found, ":")
-		if d, ok := quick[key]; ok {
-			return key + ": " + d
-		}
-		return found
-	})
-	text = regexp.MustCompile(`(?s)(\n    install:.*?\bworst: )\S+`).ReplaceAllString(text, "${1}15s")
-	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, "platforms"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "platforms", "endace_osm.yaml"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return drivertest.Hurry(t, "../../internal/device/endace/platform.yaml", quick)
 }
 
 type rolloutChaos struct {

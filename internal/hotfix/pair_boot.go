@@ -333,7 +333,7 @@ func (p *pair) observeReturn(ctx context.Context, env operation.Env, s stage) (o
 		until = env.Now().Add(p.vol.Settle) // a person has taken it up again
 	}
 	var up, good time.Time // since when it answers, and since when it is as it should be
-	boot := ""
+	var boot, seen string  // of good, and of up
 	for {
 		own, peer, err := p.both(ctx, env, s)
 		now := env.Now()
@@ -343,8 +343,9 @@ func (p *pair) observeReturn(ctx context.Context, env operation.Env, s stage) (o
 			return failed(err)
 		case err == nil:
 			wrong = p.backWrong(s, own, peer)
-			if answer, _ := p.hasRebooted(s.dev, own); up.IsZero() && (answer == Proven || own.at(s.leg)) {
-				up = now
+			// New firmware reboots it again: it settles from the last boot on.
+			if answer, _ := p.hasRebooted(s.dev, own); (up.IsZero() || seen != own.Boot.Value && own.Boot.Kind == device.ReadBootID) && (answer == Proven || own.at(s.leg)) {
+				up, seen = now, own.Boot.Value
 			}
 		case !fault.KindOf(err).Retryable() && !fault.Is(err, fault.Refused) && !fault.Is(err, fault.Unparsed):
 			return inconclusive("%s is back and cannot be worked with: %v", s.dev.Name, err)

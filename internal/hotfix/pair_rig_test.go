@@ -1,28 +1,17 @@
 package hotfix_test
 
 import (
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"bytes"
 	"encoding/json"
-	"errors"
-	"maps"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"capfleet/internal/artifact"
 	"capfleet/internal/device"
 	"capfleet/internal/device/bigip"
-	"capfleet/internal/device/drivertest"
-	"capfleet/internal/device/sshconn"
-	"capfleet/internal/fault"
 	"capfleet/internal/hotfix"
 	"capfleet/internal/jobs"
-	"capfleet/internal/ledger"
 	"capfleet/internal/sim"
 )
 
@@ -46,76 +35,14 @@ func newPairRig(t *testing.T, times map[string]string, faults ...string) *pairRi
 
 func newPairRigOf(t *testing.T, devices int, times map[string]string, faults ...string) *pairRig {
 	t.Helper()
-	all := append([]string{"*-ltm-*:boot_time=100ms", "*-ltm-*:settle_time=100ms", "*-ltm-*:install_time=300ms", "*-ltm-*:image_time=50ms", "*-ltm-*:ucs_time=0s"}, faults...)
-	r := &rig{Fleet: drivertest.Simulate(t, sim.Options{Devices: devices, Faults: all}), t: t, stores: map[string][]byte{}}
-	var err error
-	if r.driver, err = bigip.New(shortened(t, times)); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	db, err := ledger.Open(filepath.Join(dir, "ledger.db"), ledger.Options{Namespaces: artifact.Namespaces()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	if r.artifacts, err = artifact.Open(filepath.Join(dir, "artifacts"), db, artifact.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	digest := func(content []byte) string {
-		sum := sha256.Sum256(content)
-		return hex.EncodeToString(sum[:])
-	}
-	baseContent := []byte(strings.Repeat("base image ", 20000))
-	r.content = []byte(strings.Repeat("hotfix image ", 10000))
-	r.sha = digest(r.content)
-	r.add(fixed, r.content)
-	r.add(base, baseContent)
-	r.dialer = sshconn.NewDialer(sshconn.Options{})
-	t.Cleanup(func() { _ = r.dialer.Close() })
-	r.op = hotfix.New(hotfix.Options{
-		Definitions: func(p string) (*device.Definition, bool) { return r.driver.Definition(), p == bigip.Platform },
-		File: func(ctx context.Context, sha string) (hotfix.File, error) {
-			found, err := r.artifacts.Find(ctx, sha, 1)
-			if err != nil || len(found) == 0 {
-				return hotfix.File{}, errors.Join(err, fault.New(fault.NotFound, "no artifact"))
-			}
-			return hotfix.File{SHA256: sha, Name: found[0].Name, Size: found[0].Size}, nil
-		},
-	})
-	return &pairRig{r, digest(baseContent)}
-}
-
-// shortened writes the built-in definition with other times.
-func shortened(t *testing.T, times map[string]string) string {
-	t.Helper()
-	src, err := os.ReadFile("../device/bigip/platform.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := maps.Clone(quick)
-	maps.Copy(set, map[string]string{"listed": "20s", "shows": "10s", "stable": "200ms"})
-	maps.Copy(set, times)
-	text := regexp.MustCompile(`\b([a-z]+): \d+[smh]\b`).ReplaceAllStringFunc(string(src), func(found string) string {
-		key, _, _ := strings.Cut(found, ":")
-		if d, ok := set[key]; ok {
-			return key + ": " + d
-		}
-		return found
-	})
-	for key, d := range times { // one span alone, as return.worst
-		if section, ok := strings.CutSuffix(key, ".worst"); ok {
-			text = regexp.MustCompile(`(\b`+section+`: \{typical: )\w+(, worst: )\w+`).ReplaceAllString(text, "${1}100ms${2}"+d)
-		}
-	}
-	dir := t.TempDir()
-	path := device.OverrideFile(dir, bigip.Platform)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	r := build(t, setup{platform: bigip.Platform, driver: bigip.New, definition: "../device/bigip/platform.yaml",
+		times: []map[string]string{quick, {"listed": "20s", "shows": "10s", "stable": "200ms"}, times}, devices: devices,
+		faults: append([]string{"*-ltm-*:boot_time=100ms", "*-ltm-*:settle_time=100ms", "*-ltm-*:install_time=300ms", "*-ltm-*:image_time=50ms",
+			"*-ltm-*:ucs_time=0s"}, faults...),
+		file: fixed, content: bytes.Repeat([]byte("hotfix image "), 10000)})
+	image := bytes.Repeat([]byte("base image "), 20000)
+	r.add(base, image)
+	return &pairRig{r, digestOf(image)}
 }
 
 // pair is a job on both members.

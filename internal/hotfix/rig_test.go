@@ -11,9 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -73,14 +71,36 @@ type rig struct {
 	stores map[string][]byte
 }
 
+// setup is what a rig is made of.
+type setup struct {
+	platform   string
+	driver     func(overrides string) (device.Driver, error)
+	definition string // of the platform, as built in
+	times      []map[string]string
+	devices    int
+	faults     []string
+	file       string
+	content    []byte
+}
+
 func newRig(t *testing.T, times map[string]string, faults ...string) *rig {
 	t.Helper()
-	all := append([]string{"*-probe-*:boot_time=100ms", "*-probe-*:install_time=100ms"}, faults...)
-	r := &rig{Fleet: drivertest.Simulate(t, sim.Options{Devices: 8, Faults: all}), t: t, content: bytes.Repeat([]byte("hotfix "), 20000), stores: map[string][]byte{}}
-	sum := sha256.Sum256(r.content)
-	r.sha = hex.EncodeToString(sum[:])
+	return build(t, setup{platform: endace.Platform, driver: endace.New, definition: "../device/endace/platform.yaml",
+		times: []map[string]string{quick, times}, devices: 8,
+		faults: append([]string{"*-probe-*:boot_time=100ms", "*-probe-*:install_time=100ms"}, faults...),
+		file:   file, content: bytes.Repeat([]byte("hotfix "), 20000)})
+}
+
+func build(t *testing.T, s setup) *rig {
+	t.Helper()
+	r := &rig{Fleet: drivertest.Simulate(t, sim.Options{Devices: s.devices, Faults: s.faults}), t: t, content: s.content,
+		sha: digestOf(s.content), stores: map[string][]byte{}}
+	times := map[string]string{}
+	for _, m := range s.times { // the last one wins
+		maps.Copy(times, m)
+	}
 	var err error
-	if r.driver, err = endace.New(overrides(t, times)); err != nil {
+	if r.driver, err = s.driver(drivertest.Hurry(t, s.definition, times)); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -92,11 +112,11 @@ func newRig(t *testing.T, times map[string]string, faults ...string) *rig {
 	if r.artifacts, err = artifact.Open(filepath.Join(dir, "artifacts"), db, artifact.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	r.add(file, r.content)
+	r.add(s.file, s.content)
 	r.dialer = sshconn.NewDialer(sshconn.Options{})
 	t.Cleanup(func() { _ = r.dialer.Close() })
 	r.op = hotfix.New(hotfix.Options{
-		Definitions: func(p string) (*device.Definition, bool) { return r.driver.Definition(), p == endace.Platform },
+		Definitions: func(p string) (*device.Definition, bool) { return r.driver.Definition(), p == s.platform },
 		File: func(ctx context.Context, sha string) (hotfix.File, error) {
 			found, err := r.artifacts.Find(ctx, sha, 1)
 			if err != nil || len(found) == 0 {
@@ -108,38 +128,9 @@ func newRig(t *testing.T, times map[string]string, faults ...string) *rig {
 	return r
 }
 
-// overrides writes the built-in definition with other times.
-func overrides(t *testing.T, times map[string]string) string {
-	t.Helper()
-	src, err := os.ReadFile("../device/endace/platform.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := maps.Clone(quick)
-	maps.Copy(set, times)
-	text := regexp.MustCompile(`\b([a-z]+): \d+[smh]\b`).ReplaceAllStringFunc(string(src), func(found string) string {
-		key, _, _ := strings.Cut(found, ":")
-		if d, ok := set[key]; ok {
-			return key + ": " + d
-		}
-		return found
-	})
-	// One command's time can be set alone, as install.worst.
-	for key, d := range times {
-		if section, name, ok := strings.Cut(key, "."); ok {
-			re := regexp.MustCompile(`(?s)(\n    ` + section + `:.*?\b` + name + `: )\d+[smh]+`)
-			text = re.ReplaceAllString(text, "${1}"+d)
-		}
-	}
-	dir := t.TempDir()
-	path := device.OverrideFile(dir, endace.Platform)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+func digestOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
 }
 
 func (r *rig) add(name string, content []byte) {
