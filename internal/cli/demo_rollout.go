@@ -113,7 +113,7 @@ func (a *app) prepareRollout(env *demo.Env, probes []string, seen *tour) error {
 		}
 	}
 	if seen.rollout.faulty != "" {
-		a.remark("\nNow a hotfix for %d probes, a canary first. %s will come back from its reboot\nwithout capturing, on purpose", len(probes), seen.rollout.faulty)
+		a.remark("\nNow a hotfix for %d probes, a canary first. %s will come back from\nits reboot without capturing, on purpose", len(probes), seen.rollout.faulty)
 	}
 	return nil
 }
@@ -160,6 +160,6 @@ func (a *app) writeChangeRecord(ctx context.Context, f fleet, res api.Results, f
 	if err := output.WriteFile(file, []byte(text)); err != nil {
 		return fault.Wrap(fault.Storage, "write the change record", err)
 	}
-	a.remark("wrote %s, the change record: timeline, proofs, versions and differences of each device", file)
+	a.remark("wrote %s,\nthe change record: timeline, proofs, versions and differences of each device", file)
 	return nil
 }

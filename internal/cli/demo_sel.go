@@ -20,10 +20,10 @@ func (a *app) tourSEL(ctx context.Context, env *demo.Env, f fleet, off string) e
 	if err != nil {
 		return err
 	}
-	a.remark("%s of %s, all of them new at the first check; from now on only what comes is",
+	a.remark("%s of %s, all of them new at the first check; from\nnow on only what comes is",
 		count(len(res.Rows), "record"), count(res.Job.Devices, "BMC"))
 
-	a.remark("\n%s, which is switched off, now has a PCI error in the event log of its BMC", off)
+	a.remark("\n%s, which is switched off, now has a PCI error in the event\nlog of its BMC", off)
 	if err := env.Fleet().Order(off, "sel_pci"); err != nil { //nolint:contextcheck // does not block; the fleet has its own context
 		return simError("put an error into the event log of "+off, err)
 	}
@@ -42,7 +42,7 @@ func (a *app) tourSEL(ctx context.Context, env *demo.Env, f fleet, off string) e
 	if len(found) != 1 {
 		return fault.New(fault.Internal, "%d new critical records instead of one", len(found))
 	}
-	a.remark("ALARM: %s; the command ends with %d, and a schedule with a notifier tells whoever is on duty", found[0], fault.ExitFound)
+	a.remark("ALARM: %s; the command ends with %d, and a schedule with a notifier\ntells whoever is on duty", found[0], fault.ExitFound)
 	return nil
 }
 

@@ -99,7 +99,7 @@ func printJobHead(w io.Writer, job api.Job, tasks []api.Task, screen output.Scre
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%-10s %s\n", name, value)
+			b.WriteString(output.Wrap(fmt.Sprintf("%-10s %s", name, value), screen.Width, "           ") + "\n")
 		}
 	}
 	line("job", job.ID)

@@ -210,7 +210,7 @@ func printFaults(w io.Writer, list []faultRow, screen output.Screen) error {
 		if f.Platform != "" {
 			fmt.Fprintf(&b, "   (%s)", f.Platform)
 		}
-		fmt.Fprintf(&b, "\n      %s\n", f.Description)
+		b.WriteString("\n" + output.Wrap("      "+f.Description, screen.Width, "      ") + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -108,7 +108,7 @@ func (c Chart) columns(n int) []float64 {
 		counts[max(i, 0)]++
 	}
 	// Fewer points than columns: what lies between two is taken to be as the one before,
-	// for up to three times their usual distance.
+	// for up to three times their usual distance. One point alone is one column.
 	reach, last := 3*n/max(len(c.Points), 1), -1
 	for i := range values {
 		if counts[i] > 0 {
@@ -116,7 +116,7 @@ func (c Chart) columns(n int) []float64 {
 			last = i
 			continue
 		}
-		if last >= 0 && i-last <= reach {
+		if last >= 0 && i-last <= reach && span > 0 {
 			values[i] = values[last]
 		} else {
 			values[i] = math.NaN()
