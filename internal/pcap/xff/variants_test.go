@@ -14,7 +14,7 @@ import (
 func TestEveryLinkLayerAndFormat(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	truth, err := corpus.Write(&b, corpus.Spec{Seed: 3, Bytes: 300 << 10, Connections: 40, NoAcknowledgements: true})
+	truth, err := corpus.Write(&b, corpus.Spec{Seed: 3, Bytes: 300 << 10, Connections: 15, NoAcknowledgements: true})
 	if err != nil {
 		t.Fatal(err)
 	}
