@@ -105,7 +105,16 @@ func (s *Server) follow(ctx context.Context, out *sse, job string, after uint64)
 	}()
 	beat := time.NewTicker(s.heartbeat)
 	defer beat.Stop()
-	for {
+	for looked := false; ; {
+		// Of a job that has finished there may be nothing more to come: the watcher had
+		// seen its end when it asked. Silence alone says nothing: what is stored may take
+		// long to be read, or the watcher to take it.
+		if job != "" && !looked {
+			if over, err := s.service.Over(ctx, job, after); err != nil || over {
+				return orEnd(out, err)
+			}
+			looked = true
+		}
 		select {
 		case ev, ok := <-events:
 			if !ok {
@@ -114,6 +123,7 @@ func (s *Server) follow(ctx context.Context, out *sse, job string, after uint64)
 			if err := out.event(ev); err != nil {
 				return err
 			}
+			after = max(after, ev.Seq)
 			if job == "" || ev.Type != "job_finished" {
 				continue
 			}
@@ -121,13 +131,7 @@ func (s *Server) follow(ctx context.Context, out *sse, job string, after uint64)
 				return orEnd(out, err)
 			}
 		case <-beat.C:
-			// Nothing for a while, of a job that has finished: the watcher had seen the
-			// end already when it asked.
-			if job != "" {
-				if j, err := s.service.Job(ctx, job); err != nil || j.FinishedAt != nil {
-					return orEnd(out, err)
-				}
-			}
+			looked = false
 			if err := out.comment("still here"); err != nil {
 				return err
 			}

@@ -80,6 +80,32 @@ func TestEventsAfterTheEnd(t *testing.T) {
 	}
 }
 
+// However long the events of a finished job take to be read, its stream does not end
+// before the last of them.
+func TestEventsThatTakeLong(t *testing.T) {
+	t.Parallel()
+	log := newEventLog()
+	log.gate = make(chan struct{})
+	log.steps(3)
+	log.add(api.Event{Type: "job_finished"})
+	socket, _ := serve(t, &fake{log: log}, func(o *api.Options) { o.Heartbeat = time.Millisecond })
+	resp := raw(t, socket, "GET", "/v1/jobs/1/events", "")
+	beats, ids := 0, 0
+	for sc := bufio.NewScanner(resp.Body); sc.Scan(); {
+		switch {
+		case sc.Text() == ": still here":
+			if beats++; beats == 3 {
+				close(log.gate)
+			}
+		case strings.HasPrefix(sc.Text(), "id: "):
+			ids++
+		}
+	}
+	if beats < 3 || ids != 4 {
+		t.Errorf("%d comments and %d events", beats, ids)
+	}
+}
+
 func TestEventsFormat(t *testing.T) {
 	t.Parallel()
 	log := newEventLog()

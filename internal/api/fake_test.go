@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -159,6 +160,10 @@ func (f *fake) Audit(_ context.Context, q api.AuditQuery) (api.AuditList, error)
 	return api.AuditList{Next: 3}, f.note(q)
 }
 
+func (f *fake) Over(_ context.Context, _ string, after uint64) (bool, error) {
+	return f.log != nil && f.log.over(after), nil
+}
+
 func (f *fake) Events(ctx context.Context, job string, after uint64) iter.Seq2[api.Event, error] {
 	_ = f.note("events", job, after)
 	return f.log.events(ctx, after)
@@ -185,6 +190,7 @@ type eventLog struct {
 	list     []api.Event
 	finished *time.Time
 	changed  chan struct{}
+	gate     chan struct{} // when set, nothing is read before it is closed
 }
 
 func newEventLog() *eventLog { return &eventLog{changed: make(chan struct{})} }
@@ -224,6 +230,13 @@ func (l *eventLog) job() api.Job {
 
 func (l *eventLog) events(ctx context.Context, after uint64) iter.Seq2[api.Event, error] {
 	return func(yield func(api.Event, error) bool) {
+		if l.gate != nil {
+			select {
+			case <-l.gate:
+			case <-ctx.Done():
+				return
+			}
+		}
 		for next := 0; ; {
 			l.mu.Lock()
 			todo, changed := l.list[next:], l.changed
@@ -241,6 +254,12 @@ func (l *eventLog) events(ctx context.Context, after uint64) iter.Seq2[api.Event
 			}
 		}
 	}
+}
+
+func (l *eventLog) over(after uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.finished != nil && !slices.ContainsFunc(l.list, func(ev api.Event) bool { return ev.Seq > after })
 }
 
 // serve runs a server for a Service on a socket until the test ends.

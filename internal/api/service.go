@@ -60,6 +60,9 @@ type JobService interface {
 	// with "" of all, and then follows: without a gap and nothing twice. It ends
 	// when ctx does.
 	Events(ctx context.Context, job string, after uint64) iter.Seq2[Event, error]
+	// Over reports whether a job has finished and Events has nothing of it after a
+	// sequence number any more.
+	Over(ctx context.Context, job string, after uint64) (bool, error)
 }
 
 // ArtifactService answers for kept files.

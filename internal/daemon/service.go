@@ -170,6 +170,10 @@ func (s service) Events(ctx context.Context, job string, after uint64) iter.Seq2
 	}
 }
 
+func (s service) Over(ctx context.Context, job string, after uint64) (bool, error) {
+	return s.d.engine.Over(ctx, job, after)
+}
+
 func (s service) Artifacts(ctx context.Context, job string) ([]api.Artifact, error) {
 	list, err := s.d.artifacts.List(ctx, job)
 	if err != nil {

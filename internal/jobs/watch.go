@@ -73,6 +73,30 @@ func (e *Engine) Watch(ctx context.Context, opts WatchOptions) iter.Seq2[Event, 
 	}
 }
 
+// Over reports whether a job has finished and no stored event of it has a number
+// greater than after: who has seen that one has seen the end. Both are of one moment.
+func (e *Engine) Over(ctx context.Context, id string, after uint64) (over bool, err error) {
+	n, err := parseID(id)
+	if err != nil {
+		return false, err
+	}
+	err = e.view(ctx, func(tx *ledger.Tx) error {
+		job, err := readJob(tx, n)
+		if err != nil || job.FinishedAt == nil {
+			return err
+		}
+		over = true
+		if after == math.MaxUint64 {
+			return nil
+		}
+		return tx.Scan(nsJobEvents, jobEventKey(n, after+1), n.end(), func(_, _ []byte) bool {
+			over = false
+			return false
+		})
+	})
+	return over && err == nil, err
+}
+
 // events reads the next stored events after a number.
 func (e *Engine) events(job number, one bool, after uint64) (batch []Event, err error) {
 	if after == math.MaxUint64 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
 	"capfleet/internal/jobs/runnertest"
 )
@@ -155,5 +156,27 @@ func TestProgress(t *testing.T) {
 	}
 	if count(h.events(job.ID), jobs.EventProgress) != 0 {
 		t.Error("progress is stored")
+	}
+}
+
+// A job is over for who has seen its last event, and for nobody before it has finished.
+func TestOver(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, &runnertest.Fake{})
+	job := h.submit(request("read", spec(runnertest.Succeeds), "a"))
+	if over, err := h.Over(t.Context(), job.ID, 1<<40); over || err != nil {
+		t.Errorf("before it ran: %t, %v", over, err)
+	}
+	h.start()
+	h.finish(job.ID)
+	events := h.events(job.ID)
+	last := events[len(events)-1].Seq
+	for after, want := range map[uint64]bool{0: false, last - 1: false, last: true, last + 1: true, 1<<64 - 1: true} {
+		if over, err := h.Over(t.Context(), job.ID, after); over != want || err != nil {
+			t.Errorf("after %d of %d: %t, %v", after, last, over, err)
+		}
+	}
+	if over, err := h.Over(t.Context(), "99", 0); over || !fault.Is(err, fault.NotFound) {
+		t.Errorf("a job that is not there: %t, %v", over, err)
 	}
 }
