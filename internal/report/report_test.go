@@ -197,6 +197,7 @@ func TestFailuresOfTheDevice(t *testing.T) {
 // df ends with 1 over a mount that it cannot look at, and tells of all others. What it
 // told is given with a warning; any other failure stays one.
 func TestPartialReport(t *testing.T) {
+	op := New(parse.NewLibrary(""))
 	const rows = "Filesystem     1024-blocks    Used Available Capacity Mounted on\n/dev/sda1        102400   51200     51200      50% /\n"
 	for name, tc := range map[string]struct {
 		said     string
@@ -221,7 +222,7 @@ func TestPartialReport(t *testing.T) {
 			env.answers["df -P"] = func(context.Context) (device.Output, error) {
 				return device.Output{Command: "df -P", Text: rows + tc.said, Stderr: tc.said}, err
 			}
-			got := env.run(t, New(parse.NewLibrary("")), "filesystem")
+			got := env.run(t, op, "filesystem")
 			if tc.fails != "" {
 				if got == nil || !strings.Contains(got.Error(), tc.fails) || len(env.rows) > 0 || len(env.warnings) > 0 {
 					t.Errorf("%s, %s: %v, rows %v, warnings %q", platform, name, got, env.rows, env.warnings)
@@ -239,7 +240,7 @@ func TestPartialReport(t *testing.T) {
 		const said = "df: /: Permission denied\n"
 		return device.Output{Command: "df -P", Text: said, Stderr: said}, device.Refused(env.dev, device.Command{Line: "df -P"}, "exit status 1", said)
 	}
-	if err := env.run(t, New(parse.NewLibrary("")), "filesystem"); !fault.Is(err, fault.Unparsed) || len(env.rows) > 0 {
+	if err := env.run(t, op, "filesystem"); !fault.Is(err, fault.Unparsed) || len(env.rows) > 0 {
 		t.Errorf("nothing: %v, rows %v", err, env.rows)
 	}
 }
