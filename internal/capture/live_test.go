@@ -89,13 +89,15 @@ func options(dir string) daemon.Options {
 // fleet is a bed with a fleetd that knows it as device "bed".
 type fleet struct {
 	*capturetest.Bed
-	dir    string
-	daemon *exec.Cmd
+	dir     string
+	environ []string // of fleetd, beside ours
+	daemon  *exec.Cmd
 }
 
-func newFleet(t *testing.T) *fleet {
+// newFleet starts one; config are lines of sshd_config.
+func newFleet(t *testing.T, config ...string) *fleet {
 	t.Helper()
-	f := &fleet{Bed: capturetest.New(t), dir: t.TempDir()}
+	f := &fleet{Bed: capturetest.New(t, config...), dir: t.TempDir()}
 	f.inventory(t, "", "")
 	f.start(t)
 	t.Cleanup(func() {
@@ -129,6 +131,7 @@ devices:
 func (f *fleet) start(t *testing.T) {
 	t.Helper()
 	f.daemon = childtest.Command(t, "fleetd", f.dir)
+	f.daemon.Env = append(f.daemon.Env, f.environ...)
 	out, err := f.daemon.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
