@@ -44,6 +44,8 @@ const (
 // remembered is what a later attempt must know to clear up after this one.
 type remembered struct {
 	ID string `json:"id"`
+	// SSL says that the setting was put on and has to be off afterwards.
+	SSL bool `json:"ssl,omitempty"`
 }
 
 // sslProvider is the BIG-IP's setting without which --f5 ssl shows nothing, and
@@ -91,6 +93,13 @@ func (l *live) reap(ctx context.Context, env operation.Env) (operation.Observati
 	for _, r := range runs {
 		if r.State == "ended" && r.ID != before.ID {
 			env.Warn(l.dev, "process %d of capture %s was overdue and has been ended", r.PID, r.ID)
+		}
+	}
+	if again && before.SSL {
+		// The device does it by itself, but for one that was switched off meanwhile and
+		// has the setting in its saved configuration.
+		if err := l.disableSSL(ctx, conn); err != nil {
+			return operation.Observation{}, err
 		}
 	}
 	if again {
@@ -145,6 +154,16 @@ func (l *live) checkSSL(ctx context.Context, env operation.Env, conn device.Conn
 		env.Warn(l.dev, "%s was %s already and is left so", sslProvider, m[1])
 	}
 	return nil
+}
+
+// disableSSL puts the setting off.
+func (l *live) disableSSL(ctx context.Context, conn device.Conn) error {
+	res, err := conn.Exec(ctx, device.ExecRequest{Args: []string{"tmsh", "-q", "modify", "sys", "db", sslProvider, "value", "disable"}, MaxBytes: 64 << 10})
+	if err == nil && res.Status != 0 {
+		err = &fault.Error{Kind: fault.Conflict, Act: "put back " + sslProvider, Device: l.dev.Name, Stage: "reap",
+			Err: errors.New(clip(device.CleanText(res.Stderr))), Next: "tmsh modify sys db " + sslProvider + " value disable"}
+	}
+	return err
 }
 
 // args is tcpdump's command line.
@@ -208,7 +227,7 @@ func (l *live) capture(ctx context.Context, env operation.Env) (operation.Observ
 	if l.ssl {
 		k.Before, k.After = "tmsh -q modify sys db "+sslProvider+" value enable", "tmsh -q modify sys db "+sslProvider+" value disable"
 	}
-	if err := env.Remember(ctx, keyRun, remembered{ID: k.ID}); err != nil {
+	if err := env.Remember(ctx, keyRun, remembered{ID: k.ID, SSL: l.ssl}); err != nil {
 		return operation.Observation{}, err
 	}
 	stop := newStopper(ctx, to.Gone(), env.Stopped(), l.spec.duration())

@@ -142,7 +142,7 @@ func TestSimulatedEndsWithItsReader(t *testing.T) {
 	t.Parallel()
 	env, c := simulated(t)
 	device := deviceOf(t, env, "linux")
-	_, res, did := live(t, env, c, device, map[string]any{"interface": "eth0", "duration_seconds": 0.5})
+	_, res, did := live(t, env, c, device, map[string]any{"interface": "eth0", "duration_seconds": 5})
 	if row := rowOf(t, res); row.EndedBy != "duration" || row.Packets == 0 {
 		t.Errorf("%+v", row)
 	}
@@ -262,5 +262,43 @@ func TestSSLProviderIsPutBack(t *testing.T) {
 	}
 	if got := db(show); !strings.Contains(got, `\"disable\"`) {
 		t.Errorf("after its reader went: %s", got)
+	}
+}
+
+// A device that was switched off in the middle of a capture, and has the setting in
+// the configuration that it boots with, has it put back by the next attempt.
+func TestSSLProviderIsPutBackAfterAReboot(t *testing.T) {
+	t.Parallel()
+	env, c := simulated(t, "*:boot_time=20ms")
+	device := deviceOf(t, env, "f5_bigip")
+	tmsh := func(args ...string) string {
+		config := filepath.Join(filepath.Dir(env.Socket()), "ssh_config")
+		out, _ := exec.CommandContext(t.Context(), "ssh", append([]string{"-F", config, device, "tmsh", "-q"}, args...)...).CombinedOutput()
+		return string(out)
+	}
+	raw, err := json.Marshal(map[string]any{"live": map[string]any{"interface": "0.0", "f5": "ssl"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := c.Submit(t.Context(), api.JobRequest{Operation: capture.Name, Spec: raw, Selection: api.Selection{Names: []string{device}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Stream(t.Context(), job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	if _, err := io.ReadFull(r, make([]byte, 24)); err != nil {
+		t.Fatal(err)
+	}
+	tmsh("save", "sys", "config")
+	if err := env.Fleet().Order(device, "reboot"); err != nil {
+		t.Fatal(err)
+	}
+	for range c.Events(t.Context(), job.ID, 0) { // to its end
+	}
+	if got := tmsh("list", "sys", "db", "tcpdump.sslprovider", "value"); !strings.Contains(got, `"disable"`) {
+		t.Errorf("after the reboot: %s", got)
 	}
 }

@@ -32,7 +32,7 @@ func (p *bigipPersonality) home(user string) string {
 func (p *bigipPersonality) furnish(d *device) map[string]string {
 	v := releaseOf(d)
 	return map[string]string{
-		"/root/": "", "/home/admin/": "", "/config/": "", "/shared/images/": "", "/var/tmp/": "", "/var/log/": "", "/var/local/ucs/": "", "/tmp/": "",
+		"/root/": "", "/home/admin/": "", "/config/": "", "/shared/images/": "", "/var/tmp/": "", "/var/log/": "", "/var/local/ucs/": "", "/tmp/": "", "/dev/shm/": "",
 		"/VERSION": fmt.Sprintf("Product: BIG-IP\nVersion: %s\nBuild: %s\nBase_build: %s\nEdition: %s\nDate: %s\n",
 			v.version, v.build, v.build, v.edition, v.date),
 		systemLog: bootLog(d), "/config/bigip.license": "", "/config/bigip.conf": "",

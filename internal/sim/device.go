@@ -371,6 +371,9 @@ func (d *device) finishBoot() {
 		boots = d.st.Boots
 		d.st.FailoverSince = d.st.BootTime
 	})
+	if err := d.files.forget("/dev/shm", "/run"); err != nil {
+		d.fleet.log.Warn("simulated memory file systems not emptied", "device", d.name, "err", err)
+	}
 	if left {
 		d.note(eventMaintenanceOff, "by=boot")
 	}

@@ -37,7 +37,7 @@ BUG_REPORT_URL="https://bugs.debian.org/"
 `,
 		systemLog:      bootLog(d),
 		"/proc/uptime": "", "/proc/sys/kernel/random/boot_id": "",
-		p.home(d.accounts()[0].username) + "/": "", "/root/": "", "/capture/": "", "/tmp/": "", "/var/tmp/": "", "/var/log/": "", "/run/": "",
+		p.home(d.accounts()[0].username) + "/": "", "/root/": "", "/capture/": "", "/tmp/": "", "/var/tmp/": "", "/var/log/": "", "/run/": "", "/dev/shm/": "",
 	}
 }
 

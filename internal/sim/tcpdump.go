@@ -234,6 +234,10 @@ func (t *tcpdump) capture() int {
 		defer func() { _ = f.close() }()
 		t.out = f
 	}
+	traffic, err := newTraffic(d) // now: it is there when the first packet is due
+	if err != nil {
+		return c.s.broken(err)
+	}
 	p := c.sh.process()
 	defer p.catch("tcpdump", func(string) {
 		select {
@@ -260,11 +264,6 @@ func (t *tcpdump) capture() int {
 			return 1
 		}
 		t.captured = 0
-	}
-	traffic, err := newTraffic(d)
-	if err != nil {
-		why = "simulator failed"
-		return t.c.s.broken(err)
 	}
 	tick := time.NewTicker(traffic.pause)
 	defer tick.Stop()

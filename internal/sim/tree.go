@@ -104,6 +104,26 @@ func (t *tree) close() error {
 	return err
 }
 
+// forget empties folders that are in memory.
+func (t *tree) forget(dirs ...string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.root == nil {
+		return nil // nobody has looked yet, or it is over
+	}
+	var errs []error
+	for _, dir := range dirs {
+		entries, err := fs.ReadDir(t.root.FS(), strings.TrimPrefix(dir, "/"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		for _, e := range entries {
+			errs = append(errs, t.root.RemoveAll(inside(dir+"/"+e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (t *tree) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	root, err := t.open()
 	if err != nil {
