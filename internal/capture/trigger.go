@@ -371,8 +371,13 @@ func (w *watch) await(ctx context.Context) error {
 	r, env := w.ring, w.env
 	wctx, cancel := context.WithCancel(ctx)
 	var polls sync.WaitGroup
-	defer polls.Wait()
-	defer cancel()
+	// What goes on about the rings ends before the rings do: a turn of a ring that
+	// is half done would begin a file behind their end.
+	quiet := func() {
+		cancel()
+		polls.Wait()
+	}
+	defer quiet()
 	polls.Go(func() { w.poll(wctx, func() bool { return w.live(wctx) }) })
 	if r.state.Rotated {
 		for _, f := range r.state.Rings {
@@ -402,7 +407,7 @@ func (w *watch) await(ctx context.Context) error {
 		case <-limit:
 			return w.all(ctx, fmt.Sprintf("the limit of %v is over", duration(r.spec.LimitSeconds)))
 		case why := <-w.fired:
-			return w.after(ctx, why)
+			return w.after(ctx, why, quiet)
 		case <-w.dead:
 			w.because("ended by itself: " + w.ends())
 			return r.leave(ctx, env, "its rings ended by themselves")
@@ -411,7 +416,7 @@ func (w *watch) await(ctx context.Context) error {
 				return err
 			}
 		case <-ctx.Done():
-			return w.interrupted(ctx)
+			return w.interrupted(ctx, quiet)
 		}
 	}
 }
@@ -439,6 +444,8 @@ func (w *watch) save(ctx context.Context, change func()) error {
 }
 
 func (w *watch) because(why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.state.Why == "" {
 		w.state.Why = why
 	}
@@ -464,7 +471,7 @@ func (w *watch) all(ctx context.Context, why string) error {
 
 // after waits for what is to be captured behind the trigger. A fleetd that is
 // killed meanwhile knows of it.
-func (w *watch) after(ctx context.Context, why string) error {
+func (w *watch) after(ctx context.Context, why string, quiet func()) error {
 	w.because(why)
 	if w.state.Triggered.IsZero() {
 		if err := w.save(ctx, func() { w.state.Triggered = w.env.Now() }); err != nil {
@@ -478,14 +485,15 @@ func (w *watch) after(ctx context.Context, why string) error {
 	case <-w.env.Stopped():
 	case <-w.dead:
 	case <-ctx.Done():
-		return w.interrupted(ctx)
+		return w.interrupted(ctx, quiet)
 	}
 	return w.all(ctx, why)
 }
 
 // interrupted leaves the rings to the next fleetd, or ends them because the job
 // was canceled. The files stay on the device: a retry of the job collects them.
-func (w *watch) interrupted(ctx context.Context) error {
+func (w *watch) interrupted(ctx context.Context, quiet func()) error {
+	quiet()
 	cause := context.Cause(ctx)
 	if errors.Is(cause, fault.ErrStopping) {
 		return fault.Wrap(fault.Canceled, "leave the rings to the next start", cause)
