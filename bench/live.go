@@ -69,14 +69,12 @@ func benchLive(ctx context.Context, o options, log io.Writer) (results []result,
 			}
 			after, err := cpuOf(daemon.Process.Pid)
 			ours = own + after - before
-			fmt.Fprintf(log, "   processor time: fleetd %.2f s, fleetctl %.2f s\n", after-before, own)
 			return took, err
 		},
 		func(ctx context.Context) (time.Duration, error) {
 			args := append([]string{"-p", strconv.Itoa(s.dev.Port)}, s.args...)
 			took, own, err := timed(ctx, exec.CommandContext(ctx, "ssh", append(args, s.dev.Credentials.Username+"@127.0.0.1", "cat", file)...), gigabyte)
 			if err == nil {
-				fmt.Fprintf(log, "   processor time: ssh %.2f s\n", own)
 				cpu = append(cpu, [2]float64{ours, own})
 			}
 			return took, err

@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	},
 	"internal/metrics":    {"internal/jobs", "internal/ledger", "internal/device", "internal/fault"},
 	"internal/api":        {"internal/fault"},
-	"internal/api/client": {"internal/api", "internal/rows", "internal/hotread", "internal/fault"},
+	"internal/api/client": {"internal/api", "internal/rows", "internal/fault"},
 	"internal/runner":     {"internal/jobs", "internal/operation", "internal/artifact", "internal/device", "internal/fault"},
 	"internal/jobs":       {"internal/rollout", "internal/rows", "internal/audit", "internal/ledger", "internal/fault"},
 	"internal/rollout":    {"internal/fault"},
@@ -64,7 +64,7 @@ var allowed = map[string][]string{
 	"internal/device/endace":        {"internal/device", "internal/fault"},
 	"internal/device/bigip":         {"internal/device", "internal/fault"},
 	"internal/device/linux":         {"internal/device", "internal/fault"},
-	"internal/device/sshconn":       {"internal/device", "internal/device/sshconn/shell", "internal/hotread", "internal/secret", "internal/fault"},
+	"internal/device/sshconn":       {"internal/device", "internal/device/sshconn/shell", "internal/secret", "internal/fault"},
 	"internal/device/sshconn/shell": {"internal/device", "internal/secret", "internal/fault"},
 
 	// Archives that prove what was gathered, and the signatures of OpenSSH.
@@ -101,7 +101,6 @@ var allowed = map[string][]string{
 	"internal/capture/capturejob": {"internal/pcap/..."},
 	"internal/capture/filter":     {"internal/fault"},
 	"internal/stream":             {"internal/fault"},
-	"internal/hotread":            {},
 	"internal/audit":              {"internal/ledger", "internal/fault"},
 	"internal/ledger":             {"internal/fault"},
 	"internal/config":             {"internal/hint", "internal/secret", "internal/fault"},

@@ -47,13 +47,8 @@ type row struct {
 
 var _ api.Service = (*fake)(nil)
 
-// streamOf is a live capture that is over at once.
-type streamOf struct{ *strings.Reader }
-
-func (streamOf) Close() error { return nil }
-
-func (f *fake) Stream(_ context.Context, id string) (api.LiveStream, error) {
-	return streamOf{strings.NewReader("stream of " + id)}, f.note("stream", id)
+func (f *fake) Stream(_ context.Context, id string) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader("stream of " + id)), f.note("stream", id)
 }
 
 func (f *fake) note(args ...any) error {

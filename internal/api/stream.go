@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -21,17 +22,10 @@ const streamPatience = 10 * time.Minute
 // StreamService hands out what a job makes as it goes.
 type StreamService interface {
 	// Stream takes the reading side of a live capture: fault.Invalid when the job is
-	// none, fault.Conflict when it has ended or somebody reads it.
-	Stream(ctx context.Context, id string) (LiveStream, error)
-}
-
-// LiveStream is the reading side of a live capture. WriteTo writes it to a place until
-// the capture or its job ends, which is no error, or the place fails, which is the
-// error; another goroutine may do the writing, but none does after WriteTo has
-// returned. Close ends the capture and may be called while WriteTo waits.
-type LiveStream interface {
-	io.WriterTo
-	io.Closer
+	// none, fault.Conflict when it has ended or somebody reads it. Reading ends with
+	// io.EOF when the capture or its job does; Close ends the capture and may be called
+	// while a Read waits.
+	Stream(ctx context.Context, id string) (io.ReadCloser, error)
 }
 
 func (s *Server) streamRoutes() []route {
@@ -52,19 +46,17 @@ func (s *Server) liveStream(ctx context.Context, in *idInput) (*streamed, error)
 	}
 	return &streamed{func(hc huma.Context) {
 		ctx, cancel := context.WithCancel(ctx)
-		_, w := humago.Unwrap(hc)
-		out := &flushed{w: w, control: http.NewResponseController(w)}
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			select {
 			case <-s.stopping:
-				defer out.cut()
 			case <-ctx.Done():
 			}
 			_ = r.Close()
 		})
 		defer wg.Wait()
 		defer cancel()
+		_, w := humago.Unwrap(hc)
 		w.Header().Set("Content-Type", pcapStream)
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -72,12 +64,15 @@ func (s *Server) liveStream(ctx context.Context, in *idInput) (*streamed, error)
 		// for each of ours. How a capture ended is in the result of its job.
 		w.Header().Set("Transfer-Encoding", "identity")
 		w.WriteHeader(http.StatusOK)
+		out := &flushed{w: w, control: http.NewResponseController(w)}
 		if err := out.control.Flush(); err != nil {
 			return // the head tells the reader that the capture may begin
 		}
-		if _, err := r.WriteTo(out); err != nil && ctx.Err() == nil {
+		if _, err := io.CopyBuffer(out, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil && ctx.Err() == nil {
 			s.log.InfoContext(ctx, "live capture was not read to its end", "job", in.ID, "by", peer(ctx), "err", err)
-			panic(http.ErrAbortHandler)
+			if !errors.Is(err, io.ErrClosedPipe) {
+				panic(http.ErrAbortHandler)
+			}
 		}
 	}}, nil
 }
@@ -86,42 +81,13 @@ func (s *Server) liveStream(ctx context.Context, in *idInput) (*streamed, error)
 type flushed struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-
-	mu   sync.Mutex
-	over bool
-	set  time.Time // when the deadline was put off last
 }
 
-// Write implements io.Writer.
 func (f *flushed) Write(p []byte) (int, error) {
-	if !f.putOff() {
-		return 0, io.ErrClosedPipe
-	}
+	_ = f.control.SetWriteDeadline(time.Now().Add(streamPatience))
 	n, err := f.w.Write(p)
 	if err != nil {
 		return n, err
 	}
 	return n, f.control.Flush()
-}
-
-// putOff gives the writes that follow their time; false when there is none any more.
-func (f *flushed) putOff() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.over {
-		return false
-	}
-	if now := time.Now(); now.Sub(f.set) >= time.Second {
-		f.set = now
-		_ = f.control.SetWriteDeadline(now.Add(streamPatience)) // a writer without deadlines is a test's
-	}
-	return true
-}
-
-// cut ends the write under way, and lets no other begin.
-func (f *flushed) cut() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.over = true
-	_ = f.control.SetWriteDeadline(time.Now())
 }

@@ -2,18 +2,17 @@ package daemon
 
 import (
 	"context"
+	"io"
 	"sync"
 
-	"capfleet/internal/api"
 	"capfleet/internal/capture"
 	"capfleet/internal/fault"
 	"capfleet/internal/jobs"
-	"capfleet/internal/stream"
 )
 
 // Stream takes the reading side of a live capture. A capture that fails, or that is
 // canceled while it waits, never writes: its stream ends with its job.
-func (s service) Stream(ctx context.Context, id string) (api.LiveStream, error) {
+func (s service) Stream(ctx context.Context, id string) (io.ReadCloser, error) {
 	job, _, err := s.d.engine.Job(ctx, id)
 	if err != nil {
 		return nil, err
@@ -34,7 +33,7 @@ func (s service) Stream(ctx context.Context, id string) (api.LiveStream, error) 
 	}
 	// The request's context ends with the handler, not before.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	j := &jobStream{Reader: r, cancel: cancel}
+	j := &jobStream{ReadCloser: r, cancel: cancel}
 	j.wg.Go(func() {
 		for ev, err := range s.d.engine.Watch(ctx, jobs.WatchOptions{Job: id}) {
 			if err != nil {
@@ -55,14 +54,22 @@ func (s service) Stream(ctx context.Context, id string) (api.LiveStream, error) 
 
 // jobStream is a stream that ends with its job at the latest.
 type jobStream struct {
-	*stream.Reader
+	io.ReadCloser
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
 
+func (j *jobStream) Read(p []byte) (int, error) {
+	n, err := j.ReadCloser.Read(p)
+	if err != nil {
+		err = io.EOF // the writer has closed, or the job has ended
+	}
+	return n, err
+}
+
 func (j *jobStream) Close() error {
 	j.cancel()
-	err := j.Reader.Close()
+	err := j.ReadCloser.Close()
 	j.wg.Wait()
 	return err
 }

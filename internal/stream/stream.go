@@ -1,6 +1,6 @@
 // Package stream joins a step of a job that makes bytes as it goes with the one
-// client that reads them, within this process and without keeping any: a client that
-// does not read holds the writer up.
+// client that reads them, through this process's memory and without keeping any:
+// a reader that does not read soon holds the writer up.
 //
 // Nobody is authoritative for long. A stream exists from the moment one side asks
 // for it by name until either side closes it; the name is free again then. What a
@@ -92,8 +92,9 @@ func (h *Hub) drop(name string, s *slot) {
 }
 
 // Read takes the reading side; a second reader is fault.Conflict. It does not
-// wait for a writer.
-func (h *Hub) Read(name string) (*Reader, error) {
+// wait for a writer, but a Read of the stream does, until Close. Reading ends with
+// io.EOF when the writer has closed.
+func (h *Hub) Read(name string) (io.ReadCloser, error) {
 	s, err := h.take(name, func(s *slot) *bool { return &s.reader })
 	if err != nil {
 		return nil, err
@@ -106,18 +107,15 @@ func (h *Hub) Read(name string) (*Reader, error) {
 	})}, nil
 }
 
-// Reader is the reading side. Close may be called at any time, also while WriteTo
-// waits, and more than once.
+// Reader is the reading side, for one goroutine at a time. Close may be called at
+// any time, also while a Read waits, and more than once.
 type Reader struct {
 	pipe *pipe
 	end  func()
 }
 
-// WriteTo implements io.WriterTo, to be called once: what is written to the stream
-// goes to w until either side closes, which is no error, or w fails, which is the
-// error. W is called by the writer's goroutine, with the pieces that come, and never
-// after WriteTo has returned; so a Write of w that hangs keeps WriteTo as well.
-func (r *Reader) WriteTo(w io.Writer) (int64, error) { return r.pipe.take(w) }
+// Read implements io.Reader.
+func (r *Reader) Read(b []byte) (int, error) { return r.pipe.read(b) }
 
 // Close ends the stream for both sides.
 func (r *Reader) Close() error {
@@ -143,9 +141,8 @@ func (h *Hub) Write(ctx context.Context, name string) (*Writer, error) {
 	}
 }
 
-// Writer is the writing side. Write is for one goroutine at a time and returns when the
-// reader has taken it all; after the reader's Close, or when the place that it writes to
-// has failed, it gives ErrGone.
+// Writer is the writing side. Write is for one goroutine at a time and waits for a
+// reader that is 1 MiB behind; after the reader's Close it gives ErrGone.
 type Writer struct {
 	pipe *pipe
 	gone <-chan struct{}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"strconv"
 	"testing"
 
@@ -38,9 +39,9 @@ func TestReaderAndWriterMeet(t *testing.T) {
 			if readerFirst {
 				go write()
 			}
-			var got bytes.Buffer
-			if n, err := r.WriteTo(&got); got.String() != "hello" || n != 5 || err != nil {
-				t.Errorf("%q, %d, %v", got.String(), n, err)
+			got, err := io.ReadAll(r)
+			if string(got) != "hello" || err != nil {
+				t.Errorf("%q, %v", got, err)
 			}
 			if err := <-wrote; err != nil {
 				t.Error(err)
@@ -72,7 +73,7 @@ func TestReaderGoes(t *testing.T) {
 	}
 	blocked := make(chan error, 1)
 	go func() {
-		_, err := w.Write(make([]byte, 1000)) // nobody reads this
+		_, err := w.Write(make([]byte, 2*maxPending)) // nobody reads this
 		blocked <- err
 	}()
 	_ = r.Close()
@@ -130,106 +131,37 @@ func TestReaderGoesFirst(t *testing.T) {
 	_ = w.Close()
 }
 
-// failing takes so many bytes.
-type failing struct {
-	room int
-	err  error
-}
-
-func (f *failing) Write(p []byte) (int, error) {
-	n := min(f.room, len(p))
-	if f.room -= n; n < len(p) {
-		return n, f.err
-	}
-	return n, nil
-}
-
-// A place that cannot be written to ends the stream: its error is the reader's, and
-// the writer hears that nobody reads.
-func TestPlaceFails(t *testing.T) {
+// Whatever the pieces on both sides, what comes out is what went in.
+func TestBytesComeInOrder(t *testing.T) {
 	t.Parallel()
-	var h Hub
-	r, err := h.Read("a")
-	if err != nil {
-		t.Fatal(err)
+	want := make([]byte, 2*maxPending+maxPending/2)
+	for i := range want {
+		want[i] = byte(i*7 + i>>9)
 	}
-	w, err := h.Write(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	type end struct {
-		n   int64
-		err error
-	}
-	took := make(chan end, 1)
-	full := errors.New("full")
-	go func() {
-		n, err := r.WriteTo(&failing{room: 8, err: full})
-		took <- end{n, err}
-	}()
-	if n, err := w.Write([]byte("12345")); n != 5 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
-	for range 2 {
-		if _, err := w.Write([]byte("12345")); !errors.Is(err, ErrGone) {
-			t.Errorf("%v", err)
+	for _, in := range []int{32 << 10, maxPending, 2 * maxPending} {
+		for _, out := range []int{4<<10 + 1, 256 << 10, 2 * maxPending} {
+			var h Hub
+			r, err := h.Read("a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := h.Write(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			wrote := make(chan error, 1)
+			go func() {
+				var err error
+				for rest := want; len(rest) > 0 && err == nil; rest = rest[min(in, len(rest)):] {
+					_, err = w.Write(rest[:min(in, len(rest))])
+				}
+				wrote <- errors.Join(err, w.Close())
+			}()
+			var got bytes.Buffer
+			_, err = io.CopyBuffer(struct{ io.Writer }{&got}, struct{ io.Reader }{r}, make([]byte, out))
+			if err = errors.Join(err, <-wrote, r.Close()); err != nil || !bytes.Equal(got.Bytes(), want) {
+				t.Errorf("in by %d and out by %d: %d bytes of %d, %v", in, out, got.Len(), len(want), err)
+			}
 		}
-	}
-	if got := <-took; got.n != 8 || !errors.Is(got.err, full) {
-		t.Errorf("%+v", got)
-	}
-	_ = w.Close()
-	_ = r.Close()
-}
-
-// stuck is a place where a write hangs until it is let go.
-type stuck struct{ begun, free chan struct{} }
-
-func (s *stuck) Write(p []byte) (int, error) {
-	close(s.begun)
-	<-s.free
-	return len(p), nil
-}
-
-// The place is the reader's again only when nothing writes to it any more.
-func TestReaderWaitsForTheWriteUnderWay(t *testing.T) {
-	t.Parallel()
-	var h Hub
-	r, err := h.Read("a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := h.Write(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	place := &stuck{begun: make(chan struct{}), free: make(chan struct{})}
-	took := make(chan int64, 1)
-	go func() {
-		n, _ := r.WriteTo(place)
-		took <- n
-	}()
-	wrote := make(chan error, 1)
-	go func() {
-		_, err := w.Write([]byte("hello"))
-		wrote <- err
-	}()
-	<-place.begun
-	_, _ = r.Close(), w.Close()
-	<-w.Gone()
-	select {
-	case <-took:
-		t.Error("WriteTo returns while a write is under way")
-	default:
-	}
-	close(place.free)
-	if n := <-took; n != 5 {
-		t.Errorf("%d bytes", n)
-	}
-	if err := <-wrote; err != nil {
-		t.Error(err)
-	}
-	if _, err := w.Write([]byte("x")); !errors.Is(err, ErrGone) {
-		t.Errorf("%v", err)
 	}
 }

@@ -24,7 +24,6 @@ import (
 
 	"capfleet/internal/api"
 	"capfleet/internal/fault"
-	"capfleet/internal/hotread"
 )
 
 const (
@@ -59,11 +58,7 @@ func newClient(at endpoint) *Client {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			ctx, stop := asked(ctx)
 			defer stop()
-			c, err := at.dial(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return hotread.Conn(c), nil // live captures come this way
+			return at.dial(ctx)
 		},
 		ResponseHeaderTimeout: answerTimeout,
 		MaxIdleConnsPerHost:   4,

@@ -12,7 +12,6 @@ import (
 
 	"capfleet/internal/device"
 	"capfleet/internal/fault"
-	"capfleet/internal/hotread"
 	"capfleet/internal/secret"
 )
 
@@ -121,7 +120,7 @@ func (d *Dialer) connect(ctx context.Context, login *login, hosts *knownHosts, v
 	facts.DialTime = time.Since(start)
 
 	start = time.Now()
-	raw := &meter{Conn: hotread.Conn(conn)}
+	raw := &meter{Conn: conn}
 	login.wire = raw
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	client, chans, reqs, err := login.handshake(raw, hosts)

@@ -261,13 +261,6 @@ func feed(ch interface {
 	_ = ch.CloseWrite()
 }
 
-// Sizes of the pieces that output is read in. A stream that someone takes may be fast,
-// and then several packets of SSH are there at a time.
-const (
-	keptPiece   = 32 << 10
-	streamPiece = 128 << 10
-)
-
 var errOverLimit = errors.New("over the limit")
 
 // sink takes one stream of a command: into a Writer, or kept up to a limit.
@@ -283,11 +276,7 @@ type sink struct {
 
 // fill copies until the stream ends, the limit is passed or the sink is shut.
 func (s *sink) fill(r io.Reader) error {
-	size := keptPiece
-	if s.to != nil {
-		size = streamPiece
-	}
-	_, err := io.CopyBuffer(onlyWriter{s}, onlyReader{r}, make([]byte, size))
+	_, err := io.Copy(onlyWriter{s}, onlyReader{r})
 	if errors.Is(err, io.ErrClosedPipe) {
 		return nil // shut
 	}
