@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"capfleet/internal/childtest"
 	"capfleet/internal/device/sshconn/sshdtest"
 	"capfleet/internal/fault"
 )
@@ -37,9 +38,7 @@ func newRemote(t *testing.T, config ...string) *remote {
 		"config": settings,
 		"ssh":    "#!/bin/sh\nexec /usr/bin/ssh -F '" + filepath.Join(dir, "config") + "' \"$@\"\n",
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		childtest.Executable(t, filepath.Join(dir, name), strings.NewReader(text))
 	}
 	r.env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "FLEET_SERVER=", "FLEET_CONTEXT=", "NO_COLOR=1", "XDG_CONFIG_HOME="+dir)
 	return r

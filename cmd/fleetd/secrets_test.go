@@ -26,6 +26,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"capfleet/internal/api"
+	"capfleet/internal/childtest"
 	"capfleet/internal/sim"
 )
 
@@ -196,9 +197,7 @@ cat /proc/$$/environ /proc/$$/cmdline /proc/$PPID/cmdline > %[1]s/seen/$$
 cat %[1]s/endace
 if [ -s %[1]s/fail ]; then cat %[1]s/endace >&2; echo %[2]s >&2; exit 1; fi
 `, s.vault, s.canaries["secret's complaint"])
-	if err := os.WriteFile(give, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	childtest.Executable(t, give, strings.NewReader(script))
 	s.rewriteInventory(give)
 	return s
 }

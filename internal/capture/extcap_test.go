@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"capfleet/internal/capture/capturetest"
+	"capfleet/internal/childtest"
 )
 
 // asFleetctl in the environment makes the test binary a fleetctl, for those who
@@ -55,13 +55,8 @@ func newWireshark(t *testing.T) *wireshark {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := os.OpenFile(self, os.O_CREATE|os.O_WRONLY, 0o755)
-	if err == nil {
-		_, err = io.Copy(out, in)
-	}
-	if err = errors.Join(err, out.Close(), in.Close()); err != nil {
-		t.Fatal(err)
-	}
+	defer func() { _ = in.Close() }()
+	childtest.Executable(t, self, in)
 	home := filepath.Join(w.dir, "home")
 	if err := errors.Join(os.Mkdir(home, 0o700), os.Chown(home, nobody, nobody)); err != nil {
 		t.Fatal(err)

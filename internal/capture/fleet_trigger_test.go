@@ -17,6 +17,7 @@ import (
 	"capfleet/internal/api"
 	"capfleet/internal/api/client"
 	"capfleet/internal/bmc/bmctest"
+	"capfleet/internal/childtest"
 )
 
 // startRings begins rings of one device in a fleet and gives their job once they run.
@@ -138,9 +139,7 @@ func TestSudo(t *testing.T) {
 	bin := t.TempDir()
 	refusing := "#!/bin/sh\nfor a; do case $a in -h|-D|--version) exec /usr/bin/tcpdump \"$@\" ;; esac; done\n" +
 		"echo \"tcpdump: eth0: You don't have permission to perform this capture on that device\" >&2\nexit 1\n"
-	if err := os.WriteFile(filepath.Join(bin, "tcpdump"), []byte(refusing), 0o755); err != nil { //nolint:gosec // it is to be run
-		t.Fatal(err)
-	}
+	childtest.Executable(t, filepath.Join(bin, "tcpdump"), strings.NewReader(refusing))
 	f := newFleet(t, "SetEnv PATH="+bin+":/usr/bin:/bin")
 	for _, args := range [][]string{{"live", "bed", "-i", "eth0"}, {"start", "bed", "--on", "eth0", "--dir", t.TempDir(), "--min-free", "0"}} {
 		refused := f.fleetctl(t, append([]string{"capture"}, args...)...)

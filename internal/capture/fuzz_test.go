@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"capfleet/internal/childtest"
 	"capfleet/internal/device"
 )
 
@@ -24,9 +25,7 @@ func printer(tb testing.TB) (env []string, dir string) {
 	dir = tb.TempDir()
 	bin := tb.TempDir()
 	script := "#!/bin/sh\nfor a; do printf '%s\\0' \"$a\"; done\n"
-	if err := os.WriteFile(filepath.Join(bin, "tcpdump"), []byte(script), 0o755); err != nil { //nolint:gosec // it is to be run
-		tb.Fatal(err)
-	}
+	childtest.Executable(tb, filepath.Join(bin, "tcpdump"), strings.NewReader(script))
 	return []string{"PATH=" + bin + ":/usr/bin:/bin", "HOME=" + dir, "SSH_CONNECTION=192.0.2.1 40000 192.0.2.2 22"}, dir
 }
 

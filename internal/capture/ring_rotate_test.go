@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"capfleet/internal/capture/capturetest"
+	"capfleet/internal/childtest"
 )
 
 // oldTcpdump is a folder with a tcpdump from before -W.
@@ -31,9 +32,7 @@ done
 exec /usr/bin/tcpdump "$@" -Z root
 `
 	// -Z belongs before the expression on other systems; GNU's getopt sorts it.
-	if err := os.WriteFile(filepath.Join(dir, "tcpdump"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	childtest.Executable(t, filepath.Join(dir, "tcpdump"), strings.NewReader(script))
 	return dir
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"capfleet/internal/childtest"
 	"capfleet/internal/secret"
 )
 
@@ -65,17 +66,11 @@ func TestCommandThatFails(t *testing.T) {
 	}
 }
 
-// executable writes a program. It has been closed everywhere before it is used:
-// the lock makes sure that no other test forks while it is open.
+// executable writes a program and gives its path.
 func executable(t testing.TB, dir, name, content string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
-	syscall.ForkLock.Lock()
-	err := os.WriteFile(path, []byte(content), 0o700)
-	syscall.ForkLock.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	childtest.Executable(t, path, strings.NewReader(content))
 	return path
 }
 

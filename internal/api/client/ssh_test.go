@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"capfleet/internal/childtest"
 	"capfleet/internal/device/sshconn/sshdtest"
 	"capfleet/internal/fault"
 	"capfleet/internal/leaktest"
@@ -124,9 +125,7 @@ func (f *far) script(t *testing.T, name, text string) string {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	childtest.Executable(t, path, strings.NewReader("#!/bin/sh\n"+text+"\n"))
 	return path
 }
 
