@@ -64,7 +64,10 @@ func startSSHD(ctx context.Context, lines ...string) (s *sshd, err error) {
 		fmt.Sprintf("ListenAddress 127.0.0.1:%d", port),
 		"HostKey " + s.path("host"), "AuthorizedKeysFile " + s.path("client.pub"),
 		"StrictModes no", "UsePAM no", "PermitRootLogin yes", "PidFile none", "UseDNS no", "MaxStartups 500", "MaxSessions 500",
-		"PasswordAuthentication no", "Subsystem sftp internal-sftp", "",
+		"PasswordAuthentication no", "Subsystem sftp internal-sftp",
+		// A bash that sshd starts for a command reads .bashrc, whatever this account has
+		// there; the deeper level says that it is no such shell.
+		"SetEnv SHLVL=2", "",
 	}, "\n")
 	known := fmt.Sprintf("[127.0.0.1]:%d %s", port, public)
 	for name, text := range map[string]string{"config": config, "known_hosts": known} {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -397,46 +398,56 @@ func (r *ring) verify(ctx context.Context, conn device.Conn) error {
 	wait, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	missing := r.state.Rings[0].Interface
-	for {
-		now, err := r.running(wait, conn)
-		var names []string
-		if err == nil {
-			names, err = r.list(wait, conn)
-		}
+	const first, most = 100 * time.Millisecond, time.Second
+	for pause := first; ; pause = min(2*pause, most) {
+		begun, err := r.begun(wait, conn)
 		switch {
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:
 			return r.late(missing)
 		case err != nil:
 			return err
-		}
-		missing = ""
-		for _, f := range r.state.Rings {
-			begun := false
-			for _, n := range names {
-				begun = begun || r.numbered(f, n)
-			}
-			switch {
-			case begun && now[f].alive:
-			case now[f].gone && !now[f].alive:
-				return r.died(ctx, conn, f)
-			default: // not recorded yet, or no file yet
-				missing = f.Interface
-			}
-		}
-		if missing == "" {
+		case begun == "":
 			return nil
 		}
-		pause := time.NewTimer(100 * time.Millisecond)
-		select {
-		case <-pause.C:
-		case <-wait.Done():
-			pause.Stop()
+		missing = begun
+		// Each look costs the device several processes, which a busy one feels.
+		if !rest(wait, pause) {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			return r.late(missing)
 		}
 	}
+}
+
+// begun names an interface whose ring has no file yet; none when all write. One whose
+// tcpdump has ended is an error.
+func (r *ring) begun(ctx context.Context, conn device.Conn) (missing string, err error) {
+	now, err := r.running(ctx, conn)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range r.state.Rings {
+		switch {
+		case now[f].gone && !now[f].alive:
+			return "", r.died(ctx, conn, f)
+		case !now[f].alive: // not recorded yet
+			missing = f.Interface
+		}
+	}
+	if missing != "" {
+		return missing, nil
+	}
+	names, err := r.list(ctx, conn)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range r.state.Rings {
+		if !slices.ContainsFunc(names, func(name string) bool { return r.numbered(f, name) }) {
+			missing = f.Interface
+		}
+	}
+	return missing, nil
 }
 
 // late is a tcpdump that does not begin.

@@ -216,10 +216,16 @@ func (s *Server) writeConfig(tb testing.TB, first []string) string {
 		"PrintMotd no",
 		"UseDNS no",
 		"LogLevel VERBOSE",
-		// bash takes a first shell below sshd for one that reads ~/.bashrc; what the
-		// account has there is none of a test's business, and can take long.
-		"SetEnv SHLVL=2",
 	)
+	// bash takes a first shell below sshd for one that reads ~/.bashrc; what the account
+	// has there is none of a test's business, and can take long. Of several SetEnv lines
+	// sshd takes the first.
+	const deeper = " SHLVL=2"
+	if i := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "SetEnv ") }); i >= 0 {
+		lines[i] += deeper
+	} else {
+		lines = append(lines, "SetEnv"+deeper)
+	}
 	if !slices.ContainsFunc(first, func(line string) bool { return strings.HasPrefix(line, "Subsystem ") }) {
 		lines = append(lines, "Subsystem sftp internal-sftp") // it may be there only once
 	}
