@@ -67,7 +67,7 @@ func startFleet(ctx context.Context, o options, turn time.Duration) (*fleet, err
 		return nil, err
 	}
 	f := &fleet{dir: dir}
-	f.process = exec.CommandContext(ctx, self, "-serve", dir, "-devices", strconv.Itoa(3*o.devices+40), "-turn", turn.String())
+	f.process = exec.CommandContext(ctx, self, "-serve", dir, "-devices", strconv.Itoa(4*o.devices+40), "-turn", turn.String())
 	f.process.Stderr = os.Stderr
 	if f.stdin, err = f.process.StdinPipe(); err != nil {
 		return nil, err
