@@ -243,7 +243,7 @@ func (a *analyze) once(ctx context.Context, env operation.Env, p RingPoint, out 
 	case bad != nil && ctx.Err() == nil:
 		return fault.Wrap(fault.Refused, "read the capture of "+p.Interface+" on "+a.dev.Name, bad)
 	case ctx.Err() != nil || isClosed(stop):
-		return nil
+		return nil //nolint:nilerr // it was told to end
 	}
 	if err := l.failure(err, ended, cut); err != nil {
 		return err

@@ -85,7 +85,7 @@ func FuzzReadProbe(f *testing.F) {
 		if !ok && p.tcpdump {
 			t.Error("tcpdump is there without having been looked for")
 		}
-		_, _ = p.has("U"), p.version()
+		_, _ = p.flushes(), p.version()
 		if slices.Contains(p.interfaces(), "") {
 			t.Error("an interface without a name")
 		}

@@ -128,7 +128,7 @@ func (l *live) check(ctx context.Context, env operation.Env) (operation.Observat
 			return operation.Observation{}, err
 		}
 	}
-	if !l.found.has("U") {
+	if !l.found.flushes() {
 		env.Warn(l.dev, "%s has no -U: packets show when its buffer is full. Traffic pushes them through: add \"or icmp\" to the filter and run a ping", l.found.version())
 	}
 	return operation.Observation{Verdict: operation.Done, Detail: l.found.version()}, nil
@@ -169,7 +169,7 @@ func (l *live) disableSSL(ctx context.Context, conn device.Conn) error {
 // args is tcpdump's command line.
 func (l *live) args(filter string) []string {
 	args := []string{"tcpdump", "-i", l.spec.Interface, "-s", strconv.Itoa(l.spec.SnapLen), "-w", "-"}
-	if l.found.has("U") {
+	if l.found.flushes() {
 		args = append(args, "-U")
 	}
 	if l.found.takes("--immediate-mode") {
@@ -277,7 +277,7 @@ func (l *live) capture(ctx context.Context, env operation.Env) (operation.Observ
 const Late = "shown late"
 
 func (l *live) unit() string {
-	if l.found.has("U") {
+	if l.found.flushes() {
 		return "packets"
 	}
 	return "packets, " + Late
@@ -326,7 +326,7 @@ func (l *live) failure(err error, ended Ended, cut *records.Cutter) error {
 
 func (l *live) row(filter string, ended Ended, cut *records.Cutter) Row {
 	r := Row{Device: l.dev.Name, Interface: l.spec.Interface, Filter: filter, EndedBy: endDevice,
-		Packets: cut.Packets(), Bytes: cut.Bytes(), Delayed: !l.found.has("U"), Keys: l.spec.secrets()}
+		Packets: cut.Packets(), Bytes: cut.Bytes(), Delayed: !l.found.flushes(), Keys: l.spec.secrets()}
 	r.Captured, r.Received = countOf(ended.Said, "captured"), countOf(ended.Said, "received by filter")
 	r.DroppedByKernel, r.DroppedByInterface = countOf(ended.Said, "dropped by kernel"), countOf(ended.Said, "dropped by interface")
 	if first, last, ok := cut.Times(); ok {

@@ -114,12 +114,12 @@ func ends(text string) (peer, own netip.AddrPort) {
 	return at(f[0], f[1]), at(f[2], f[3])
 }
 
-// has reports whether the device's tcpdump knows an option letter: the help begins
-// with all of them, "tcpdump [-AbdD...]".
-func (p probe) has(letter string) bool {
+// flushes reports whether the device's tcpdump knows -U, which writes each packet at
+// once: the help begins with all options that are a letter, "tcpdump [-AbdD...]".
+func (p probe) flushes() bool {
 	_, after, ok := strings.Cut(p.help, "[-")
 	letters, _, closed := strings.Cut(after, "]")
-	return ok && closed && strings.Contains(letters, letter)
+	return ok && closed && strings.Contains(letters, "U")
 }
 
 // takes reports whether its help names an option with an argument or a long one.

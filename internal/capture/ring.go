@@ -315,7 +315,7 @@ func (r *ring) command(f *ringFile) []string {
 	args := []string{"tcpdump", "-i", f.Interface, "-s", strconv.Itoa(r.spec.SnapLen), "-w", f.Base}
 	if !r.state.Rotated {
 		args = append(args, "-C", strconv.Itoa(r.spec.Megabytes), "-W", strconv.Itoa(r.spec.Files))
-	} else if r.found.has("U") {
+	} else if r.found.flushes() {
 		args = append(args, "-U") // so that the size tells when it is time
 	}
 	if r.found.takes("--immediate-mode") {

@@ -67,18 +67,14 @@ capture is as secret as the keys are.
 	fl.BoolVarP(&opts.yes, "yes", "y", false, "with --f5 ssl, do not ask")
 	_ = cmd.MarkFlagRequired("interface")
 	cmd.RunE = a.with(func(ctx context.Context, f fleet, args []string) error {
-		spec, err := opts.spec(cmd.Flags().Changed)
-		if err != nil {
-			return err
-		}
-		return a.captureLive(ctx, f, &opts, spec, args[0])
+		return a.captureLive(ctx, f, &opts, opts.spec(cmd.Flags().Changed), args[0])
 	})
 	return cmd
 }
 
 // spec makes the request. A limit that was given is sent, also when it is 0, which
 // fleetd refuses: it would be none.
-func (o *captureLiveOptions) spec(given func(string) bool) (*capturejob.Live, error) {
+func (o *captureLiveOptions) spec(given func(string) bool) *capturejob.Live {
 	s := &capturejob.Live{Interface: o.iface, Filter: o.filter, SnapLen: o.snapLen, F5: o.f5, NoPromiscuous: o.noPromiscuous, Sudo: o.sudo}
 	if given("packets") {
 		s.Packets = &o.packets
@@ -88,7 +84,7 @@ func (o *captureLiveOptions) spec(given func(string) bool) (*capturejob.Live, er
 	}
 	d := o.duration.Seconds()
 	s.DurationSeconds = &d
-	return s, nil
+	return s
 }
 
 func (a *app) captureLive(ctx context.Context, f fleet, opts *captureLiveOptions, spec *capturejob.Live, device string) (err error) {

@@ -408,10 +408,7 @@ func (a *app) extcapCapture(ctx context.Context, server, device string, r extcap
 			return fault.New(fault.Invalid, "%s: %q cannot be read", name, text)
 		}
 	}
-	spec, err := opts.spec(func(name string) bool { return given[name] })
-	if err != nil {
-		return err
-	}
+	spec := opts.spec(func(name string) bool { return given[name] })
 	fifo, err := os.OpenFile(r.fifo, os.O_WRONLY, 0)
 	if err != nil {
 		return fault.Wrap(fault.Invalid, "open Wireshark's pipe", err)

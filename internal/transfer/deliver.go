@@ -66,7 +66,7 @@ func persist(ctx context.Context, connect Connect, attempt func(context.Context,
 // come back at once.
 func pause(attempt int) time.Duration {
 	d := min(firstPause<<attempt, maxPause)
-	return d/2 + rand.N(d/2+1)
+	return d/2 + rand.N(d/2+1) //nolint:gosec // it spreads, it hides nothing
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -173,7 +173,7 @@ func (r *receiver) resume(ctx context.Context, conn device.Conn, t *tool) error 
 	if t.Algorithm != device.HashMD5 {
 		sums.withoutMD5()
 	}
-	if err := feed(ctx, sums, r.Into, 0, r.Have); err != nil {
+	if err := feed(ctx, sums, r.Into, r.Have); err != nil {
 		return fault.Wrap(fault.Storage, "read what is there", err)
 	}
 	if sums.of(t.Algorithm) == got {

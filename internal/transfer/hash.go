@@ -127,10 +127,10 @@ func (t *tool) size() int {
 	return sha256.Size
 }
 
-// feed hashes the bytes of r from from up to to.
-func feed(ctx context.Context, into io.Writer, r io.ReaderAt, from, to int64) error {
+// feed hashes the first bytes of r, up to to.
+func feed(ctx context.Context, into io.Writer, r io.ReaderAt, to int64) error {
 	buf := make([]byte, 256<<10)
-	for from < to {
+	for from := int64(0); from < to; {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}

@@ -74,7 +74,7 @@ func (s *sender) believe(ctx context.Context, conn device.Conn, have int64) erro
 	if err != nil {
 		return err
 	}
-	if err := feed(ctx, sums, s.Source, 0, front); err != nil {
+	if err := feed(ctx, sums, s.Source, front); err != nil {
 		return s.unreadable(err)
 	}
 	if got == sums.of(s.tool.Algorithm) {

@@ -268,7 +268,7 @@ func (s *sender) expected(ctx context.Context) (string, error) {
 	sums := s.sums
 	if sums == nil || s.sure < s.Size {
 		sums = newDigests()
-		if err := feed(ctx, sums, s.Source, 0, s.Size); err != nil {
+		if err := feed(ctx, sums, s.Source, s.Size); err != nil {
 			return "", s.unreadable(err)
 		}
 	}
@@ -283,7 +283,7 @@ func (s *sender) expected(ctx context.Context) (string, error) {
 func (s *sender) unchanged(ctx context.Context) error {
 	sums := newDigests()
 	sums.withoutMD5()
-	if err := feed(ctx, sums, s.Source, 0, s.Size); err != nil {
+	if err := feed(ctx, sums, s.Source, s.Size); err != nil {
 		return s.unreadable(err)
 	}
 	if sums.of(device.HashSHA256) != s.SHA256 {

@@ -22,9 +22,10 @@ import (
 )
 
 const (
-	// HeaderRMCP and HeaderSession are the sizes of the two headers of a datagram that
-	// is not of an OEM payload, in bytes.
-	HeaderRMCP    = 4
+	// HeaderRMCP is the size of a datagram's first header, in bytes.
+	HeaderRMCP = 4
+	// HeaderSession is the size of the one behind it in a datagram that is not of an OEM
+	// payload, in bytes.
 	HeaderSession = 12
 
 	cipherBlock = aes.BlockSize

@@ -131,18 +131,17 @@ func Build(q Question) (string, error) {
 
 // tagged puts the tag first: what follows it is decoded behind the tag.
 func tagged(vlan, rest string) (string, error) {
-	expr := ""
-	switch {
-	case vlan == "":
+	expr := "vlan"
+	switch vlan {
+	case "":
 		return rest, nil
-	case vlan == "any":
-		expr = "vlan"
+	case "any":
 	default:
 		n, err := strconv.ParseUint(vlan, 10, 16)
 		if err != nil || n > 4094 {
 			return "", invalid("VLAN %q is neither a number from 0 to 4094 nor any", vlan)
 		}
-		expr = "vlan " + strconv.FormatUint(n, 10)
+		expr += " " + strconv.FormatUint(n, 10)
 	}
 	if rest == "" {
 		return expr, nil
