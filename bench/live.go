@@ -34,31 +34,16 @@ func benchLive(ctx context.Context, o options, log io.Writer) (results []result,
 	inventory := fmt.Sprintf("version: 1\nknown_hosts: %s\ncredentials:\n  default: {username: %s, private_key: {file: %s}}\n"+
 		"devices:\n  - {name: peer, platform: linux, address: \"127.0.0.1:%d\", credentials: default}\n",
 		s.path("known_hosts"), s.dev.Credentials.Username, s.path("client"), s.dev.Port)
-	if err := os.WriteFile(s.path("inventory.yaml"), []byte(inventory), 0o600); err != nil {
+	socket, daemon, stop, err := s.serve(ctx, o, inventory)
+	if err != nil {
 		return nil, err
 	}
-	socket := s.path("s")
-	daemon := exec.CommandContext(ctx, filepath.Join(o.bin, "fleetd"), "--state", s.path("state"), "--inventory", s.path("inventory.yaml"), "--socket", socket)
-	if err := daemon.Start(); err != nil {
-		return nil, err
-	}
-	defer func() {
-		_ = daemon.Process.Signal(os.Interrupt)
-		_ = daemon.Wait() // told to end just now
-	}()
-	for ctx.Err() == nil {
-		if _, err := os.Stat(socket); err == nil {
-			break
-		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return nil, err
-		}
-	}
+	defer stop()
 	var cpu [][2]float64
 	var ours float64
 	r, err := paired(ctx, log, "live capture of 1 GB / ssh cat", o.rounds, 1.15,
 		func(ctx context.Context) (time.Duration, error) {
-			before, err := cpuOf(daemon.Process.Pid)
+			before, err := cpuOf(daemon)
 			if err != nil {
 				return 0, err
 			}
@@ -67,7 +52,7 @@ func benchLive(ctx context.Context, o options, log io.Writer) (results []result,
 			if err != nil {
 				return 0, err
 			}
-			after, err := cpuOf(daemon.Process.Pid)
+			after, err := cpuOf(daemon)
 			ours = own + after - before
 			return took, err
 		},
@@ -82,7 +67,7 @@ func benchLive(ctx context.Context, o options, log io.Writer) (results []result,
 	if err != nil {
 		return nil, err
 	}
-	memory, err := peakOf(daemon.Process.Pid)
+	memory, err := peakOf(daemon)
 	if err != nil {
 		return nil, err
 	}

@@ -43,24 +43,11 @@ func benchRings(ctx context.Context, o options, log io.Writer) (results []result
 	for i := range ringDevices {
 		fmt.Fprintf(&inventory, "  - {name: d%02d, site: %c, platform: linux, address: \"127.0.0.1:%d\", credentials: default, ssh: {connect_timeout: 3m, command_timeout: 3m}}\n", i, 'a'+rune(i%2), s.dev.Port)
 	}
-	if err := os.WriteFile(s.path("inventory.yaml"), []byte(inventory.String()), 0o600); err != nil {
+	socket, _, stop, err := s.serve(ctx, o, inventory.String())
+	if err != nil {
 		return nil, err
 	}
-	socket := s.path("s")
-	daemon := exec.CommandContext(ctx, filepath.Join(o.bin, "fleetd"), "--state", s.path("state"), "--inventory", s.path("inventory.yaml"), "--socket", socket)
-	if err := daemon.Start(); err != nil {
-		return nil, err
-	}
-	defer func() {
-		_ = daemon.Process.Signal(os.Interrupt)
-		_ = daemon.Wait() // told to end just now
-	}()
-	if err := until(ctx, func() (bool, error) {
-		_, err := os.Stat(socket)
-		return err == nil, nil
-	}); err != nil {
-		return nil, err
-	}
+	defer stop()
 	r := rings{ctl: func(ctx context.Context, args ...string) ([]byte, error) {
 		cmd := exec.CommandContext(ctx, filepath.Join(o.bin, "fleetctl"), append([]string{"--server", socket}, args...)...)
 		out, err := cmd.Output()

@@ -125,3 +125,29 @@ func freePort(ctx context.Context) (int, error) {
 	}
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
+
+// serve begins a fleetd whose devices are behind the sshd. It gives the socket and the
+// process's id once the socket is there; stop ends it.
+func (s *sshd) serve(ctx context.Context, o options, inventory string) (socket string, pid int, stop func(), err error) {
+	if err := os.WriteFile(s.path("inventory.yaml"), []byte(inventory), 0o600); err != nil {
+		return "", 0, nil, err
+	}
+	socket = s.path("s")
+	daemon := exec.CommandContext(ctx, filepath.Join(o.bin, "fleetd"), "--state", s.path("state"), "--inventory", s.path("inventory.yaml"), "--socket", socket)
+	if err := daemon.Start(); err != nil {
+		return "", 0, nil, err
+	}
+	stop = func() {
+		_ = daemon.Process.Signal(os.Interrupt)
+		_ = daemon.Wait() // told to end just now
+	}
+	for {
+		if _, err := os.Stat(socket); err == nil {
+			return socket, daemon.Process.Pid, stop, nil
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			stop()
+			return "", 0, nil, err
+		}
+	}
+}

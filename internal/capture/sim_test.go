@@ -242,27 +242,35 @@ func TestSSLProviderIsPutBack(t *testing.T) {
 	}
 	// A reader that goes in the middle leaves it as it was, too.
 	db("modify sys db tcpdump.sslprovider value disable")
-	raw, err := json.Marshal(map[string]any{"live": map[string]any{"interface": "0.0", "f5": "ssl"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	job, err := c.Submit(t.Context(), api.JobRequest{Operation: capture.Name, Spec: raw, Selection: api.Selection{Names: []string{device}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := c.Stream(t.Context(), job.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(r, make([]byte, 24)); err != nil {
-		t.Fatal(err)
-	}
+	job, r := liveWithKeys(t, c, device)
 	_ = r.Close()
 	for range c.Events(t.Context(), job.ID, 0) { // to its end
 	}
 	if got := db(show); !strings.Contains(got, `\"disable\"`) {
 		t.Errorf("after its reader went: %s", got)
 	}
+}
+
+// liveWithKeys begins a live capture for which tcpdump.sslprovider is changed, and has
+// read the header of the file.
+func liveWithKeys(t *testing.T, c *client.Client, device string) (job api.Job, r io.ReadCloser) {
+	t.Helper()
+	raw, err := json.Marshal(map[string]any{"live": map[string]any{"interface": "0.0", "f5": "ssl"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err = c.Submit(t.Context(), api.JobRequest{Operation: capture.Name, Spec: raw, Selection: api.Selection{Names: []string{device}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err = c.Stream(t.Context(), job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 24)); err != nil {
+		t.Fatal(err)
+	}
+	return job, r
 }
 
 // A device that was switched off in the middle of a capture, and has the setting in
@@ -276,22 +284,8 @@ func TestSSLProviderIsPutBackAfterAReboot(t *testing.T) {
 		out, _ := exec.CommandContext(t.Context(), "ssh", append([]string{"-F", config, device, "tmsh", "-q"}, args...)...).CombinedOutput()
 		return string(out)
 	}
-	raw, err := json.Marshal(map[string]any{"live": map[string]any{"interface": "0.0", "f5": "ssl"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	job, err := c.Submit(t.Context(), api.JobRequest{Operation: capture.Name, Spec: raw, Selection: api.Selection{Names: []string{device}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := c.Stream(t.Context(), job.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	job, r := liveWithKeys(t, c, device)
 	defer func() { _ = r.Close() }()
-	if _, err := io.ReadFull(r, make([]byte, 24)); err != nil {
-		t.Fatal(err)
-	}
 	tmsh("save", "sys", "config")
 	if err := env.Fleet().Order(device, "reboot"); err != nil {
 		t.Fatal(err)

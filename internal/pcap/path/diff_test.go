@@ -136,14 +136,7 @@ func FuzzDiff(f *testing.F) {
 	n := newNetwork(1, 2)
 	n.links[0].loss[0] = 0.5
 	n.tcp(0, 4000, 2)
-	var seeds [][]byte
-	for _, h := range n.hops(false) {
-		var b bytes.Buffer
-		if _, err := b.ReadFrom(h.Captures[0].Reader); err != nil {
-			f.Fatal(err)
-		}
-		seeds = append(seeds, b.Bytes())
-	}
+	seeds := seedsOf(f, n)
 	f.Add(seeds[0], seeds[1])
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		given := uint64(0)

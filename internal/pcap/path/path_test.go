@@ -279,11 +279,9 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Whatever the captures hold, the counts add up.
-func FuzzAnalyze(f *testing.F) {
-	n := newNetwork(1, 3)
-	n.links[1].loss[0] = 0.5
-	n.tcp(0, 4000, 2)
+// seedsOf gives what each hop of a network captured.
+func seedsOf(f *testing.F, n *network) [][]byte {
+	f.Helper()
 	var seeds [][]byte
 	for _, h := range n.hops(false) {
 		var b bytes.Buffer
@@ -292,6 +290,15 @@ func FuzzAnalyze(f *testing.F) {
 		}
 		seeds = append(seeds, b.Bytes())
 	}
+	return seeds
+}
+
+// Whatever the captures hold, the counts add up.
+func FuzzAnalyze(f *testing.F) {
+	n := newNetwork(1, 3)
+	n.links[1].loss[0] = 0.5
+	n.tcp(0, 4000, 2)
+	seeds := seedsOf(f, n)
 	f.Add(seeds[0], seeds[1], seeds[2])
 	f.Fuzz(func(t *testing.T, a, b, c []byte) {
 		var hops []path.Hop
